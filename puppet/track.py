@@ -1,0 +1,119 @@
+"""Track: faces in a picture as 478 landmarks (MediaPipe Face Mesh with irises).
+
+MediaPipe is imported when a tracker is made, not before: it takes a second, and `python -m puppet --help` needs none of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+LANDMARKS = 478
+
+
+@dataclass(frozen=True)
+class Face:
+    """One tracked face.
+
+    `landmarks_px` is `(478, 3)` float32: x right, y down in the picture, z in pixels, negative toward the camera and
+    zero near the head's centre, as MediaPipe gives it. 468-472 are the person's right iris, 473-477 the left.
+    """
+
+    landmarks_px: np.ndarray
+    image_size: tuple[int, int]  # (w, h) of the picture the landmarks refer to
+
+    def __post_init__(self) -> None:
+        if self.landmarks_px.shape != (LANDMARKS, 3):
+            raise ValueError(f"landmarks_px has shape {self.landmarks_px.shape}: expected ({LANDMARKS}, 3).")
+
+    @property
+    def box_px(self) -> tuple[float, float, float, float]:
+        """`(left, top, right, bottom)` of the landmarks; may reach outside the picture."""
+        left, top = self.landmarks_px[:, :2].min(0)
+        right, bottom = self.landmarks_px[:, :2].max(0)
+        return float(left), float(top), float(right), float(bottom)
+
+    @property
+    def area_px(self) -> float:
+        left, top, right, bottom = self.box_px
+        return (right - left) * (bottom - top)
+
+
+class FaceTracker:
+    """Finds and follows faces in RGB pictures.
+
+    `static=False` follows faces from one frame to the next (a video, in order); `static=True` treats every picture on
+    its own. One tracker serves one thread.
+    """
+
+    def __init__(self, *, max_faces: int = 1, static: bool = False) -> None:
+        with _quiet_native_log():
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore"
+                )  # protobuf and matplotlib, imported by MediaPipe, warn of their own past
+                from mediapipe.python.solutions.face_mesh import FaceMesh
+            self._mesh = FaceMesh(static_image_mode=static, max_num_faces=max_faces, refine_landmarks=True)
+            # The first picture builds MediaPipe's delegates, and logs; better here than in the first live frame.
+            self._process(np.zeros((64, 64, 3), np.uint8))
+
+    def track(self, rgb: np.ndarray) -> Face | None:
+        """The largest face in an `(H, W, 3)` uint8 RGB picture, or None."""
+        faces = self.track_all(rgb)
+        return faces[0] if faces else None
+
+    def track_all(self, rgb: np.ndarray) -> list[Face]:
+        """All faces found (up to `max_faces`), largest first."""
+        height, width = rgb.shape[:2]
+        to_px = np.array([width, height, width], np.float32)
+        half = np.array(
+            [0.5, 0.5, 0.0], np.float32
+        )  # MediaPipe counts from the picture's edge, we from a pixel's centre
+        faces = [Face(points * to_px - half, (width, height)) for points in self._process(rgb)]
+        return sorted(faces, key=lambda face: -face.area_px)
+
+    def close(self) -> None:
+        self._mesh.close()
+
+    def _process(self, rgb: np.ndarray) -> list[np.ndarray]:
+        """`(478, 3)` float32 normalised landmarks of each face."""
+        found = self._mesh.process(np.ascontiguousarray(rgb)).multi_face_landmarks
+        return [_points(face) for face in found or []]
+
+
+def _points(landmark_list) -> np.ndarray:
+    """`(478, 3)` float32 of a NormalizedLandmarkList."""
+    return np.array([(p.x, p.y, p.z) for p in landmark_list.landmark], np.float32)
+
+
+_NOISE = re.compile(
+    rb"TensorFlow Lite|absl::InitializeLog|inference_feedback_manager|landmark_projection_calculator|gl_context|^\s*$"
+)
+
+
+@contextlib.contextmanager
+def _quiet_native_log() -> Iterator[None]:
+    """Hold back what native code writes to stderr, then pass on all but MediaPipe's known start-up lines."""
+    try:
+        stderr_copy = os.dup(2)
+    except OSError:  # no stderr at all (pythonw on Windows)
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr_copy, 2)
+            os.close(stderr_copy)
+            held.seek(0)
+            for line in held.read().splitlines(keepends=True):
+                if not _NOISE.search(line):
+                    os.write(2, line)
