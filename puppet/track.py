@@ -1,6 +1,6 @@
 """Track: faces in a picture as 478 landmarks (MediaPipe Face Mesh with irises).
 
-MediaPipe is imported when a tracker is made, not before: it takes a second, and `python -m puppet --help` needs none of it.
+MediaPipe is imported when a tracker is made, not before: it takes a second, and `--help` needs none of it.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class FaceTracker:
     """
 
     def __init__(self, *, max_faces: int = 1, static: bool = False) -> None:
+        os.environ.setdefault("GLOG_minloglevel", "2")  # MediaPipe's own switch: errors only
         with _quiet_native_log():
             with warnings.catch_warnings():
                 warnings.simplefilter(
@@ -73,9 +74,7 @@ class FaceTracker:
         """All faces found (up to `max_faces`), largest first."""
         height, width = rgb.shape[:2]
         to_px = np.array([width, height, width], np.float32)
-        half = np.array(
-            [0.5, 0.5, 0.0], np.float32
-        )  # MediaPipe counts from the picture's edge, we from a pixel's centre
+        half = np.array([0.5, 0.5, 0.0], np.float32)  # MediaPipe counts from the picture's edge
         faces = [Face(points * to_px - half, (width, height)) for points in self._process(rgb)]
         return sorted(faces, key=lambda face: -face.area_px)
 
