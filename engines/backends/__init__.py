@@ -1,0 +1,1 @@
+"""One file per library; imported only through `engines.registry`."""

@@ -1,0 +1,91 @@
+"""What every engine promises and what it may expect from its caller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from engines.errors import EngineError
+
+PRECISIONS = ("fp32", "fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape and type of one named tensor; a None in `shape` is a dynamic axis."""
+
+    shape: tuple[int | None, ...]
+    dtype: np.dtype
+
+    def accepts(self, array: np.ndarray) -> bool:
+        """Whether `array` has this type and a shape that fits."""
+        return (
+            array.dtype == self.dtype
+            and array.ndim == len(self.shape)
+            and all(want is None or want == have for want, have in zip(self.shape, array.shape, strict=True))
+        )
+
+    def __str__(self) -> str:
+        return f"{self.dtype.name} ({', '.join('any' if n is None else str(n) for n in self.shape)})"
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What is running: shown at start, in statistics and by `doctor`."""
+
+    backend: str  # "openvino"
+    device: str  # "cpu", "cuda:0"
+    precision: str  # "fp32", "fp16", "bf16": what arithmetic runs in; inputs and outputs keep the model's types
+    model: str  # file name
+    version: str  # the library's, "openvino 2026.4.1"
+    device_name: str = ""  # "AMD EPYC", "NVIDIA GeForce RTX 4070"
+    threads: int = 0  # intra-op threads on a CPU, 0 where it does not apply
+    metadata: Mapping[str, str] = field(default_factory=dict)  # the model file's own: licence, AU order, version
+
+    def __str__(self) -> str:
+        threads = f", {self.threads} thread{'s' if self.threads != 1 else ''}" if self.threads else ""
+        return f"{self.model}: {self.version} on {self.device_name or self.device}, {self.precision}{threads}"
+
+
+class Engine(Protocol):
+    """One loaded model.
+
+    The engine guarantees: outputs are new arrays that the caller owns; `run` gives every output, by name; whatever the
+    library throws comes out as `EngineError`; `close` may be called twice. The caller guarantees: inputs named and
+    typed as in `inputs`, one `run` at a time, no `run` after `close`. Input arrays are not kept and not changed.
+    """
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def inputs(self) -> Mapping[str, TensorSpec]: ...
+
+    @property
+    def outputs(self) -> Mapping[str, TensorSpec]: ...
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One inference. Raises: EngineError."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def contiguous_inputs(
+    model: str, specs: Mapping[str, TensorSpec], arrays: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The arrays in C order after checking names, types and shapes.
+
+    Raises:
+        EngineError: a missing or unknown name, a type or a shape that does not fit.
+    """
+    if arrays.keys() != specs.keys():
+        raise EngineError(f"{model}: inputs {sorted(arrays)} were given: expected {sorted(specs)}.")
+    for name, spec in specs.items():
+        array = arrays[name]
+        if not spec.accepts(array):
+            raise EngineError(f"{model}: input {name!r} is {array.dtype.name} {array.shape}: expected {spec}.")
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
