@@ -144,6 +144,6 @@ def test_a_missing_library_names_the_install_line(model, monkeypatch):
 
 def test_importing_engines_loads_no_library():
     libraries = ["openvino", "onnxruntime", "torch", "tensorrt", "onnx"]
-    code = f"import sys, engines; sys.exit(', '.join(set({libraries}) & set(sys.modules)))"
+    code = f"import sys, engines; sys.exit(', '.join(set({libraries}) & set(sys.modules)) or None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
