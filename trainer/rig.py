@@ -1,8 +1,9 @@
 """`python -m trainer rig`: the compact landmark rig that the program ships, from the ICT face model.
 
 The ICT-FaceKit light model (Li et al. 2020, MIT) has 26,719 vertices. The tracker sees 478 points; what animates a
-portrait is where those points go. So every array is evaluated at the landmarks' places on the surface, and the 100
-identity shapes are compressed by a principal component analysis of the displacements that remain.
+portrait is where those points go. So every array is evaluated at the landmarks' places on the surface (refined on
+photographs of neutral faces, `trainer.correspondence`), and the 100 identity shapes are compressed by a principal
+component analysis of the displacements that remain.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from scipy.spatial import cKDTree
 
 from puppet import facs
 from puppet.errors import InputError
-from puppet.landmarks import FACE_COUNT
+from puppet.landmarks import FACE_COUNT, LEFT_LOWER_LID, LEFT_UPPER_LID, RIGHT_LOWER_LID, RIGHT_UPPER_LID
 from puppet.rig import DEFAULT_PATH
+from trainer import correspondence, tracking
 from trainer.topology import mesh_triangles
 
 # Action -> (expression shape, weight) at intensity 5. Unsided shape names get the column's side appended.
@@ -67,6 +69,10 @@ class RigConfig:
 
     rig_dir: Path = Path("../shared/rig")
     """Folder with ict_facekit.npz and mediapipe_to_vertex.npy."""
+    faces_dir: Path = Path("../shared/faces")
+    """Folder with manifest.csv and the training stills; those of neutral faces place the landmarks."""
+    cache_dir: Path = Path("data")
+    """Where tracked landmarks are kept."""
     output: Path = DEFAULT_PATH
     """Where the safetensors file goes."""
     identity_count: int = 50
@@ -125,22 +131,24 @@ def build(config: RigConfig) -> None:
     """Write the landmark rig.
 
     Raises:
-        InputError: the face model is missing.
+        InputError: the face model or the stills are missing.
     """
     if config.dry_run:
-        print(f"would read {config.rig_dir}/ict_facekit.npz and write {config.output}")
+        print(f"would read {config.rig_dir}/ict_facekit.npz and stills in {config.faces_dir}, write {config.output}")
         return
     model = IctModel.load(config.rig_dir)
-    place = surface_map(model)
+    places, offset = landmark_places(model, neutral_landmarks(config.faces_dir, config.cache_dir))
     outline, groups = head_outline(model, config.outline_count)
 
     def evaluate(field: np.ndarray) -> np.ndarray:
-        return np.concatenate([place(field), _eyes(model, field), field[outline]])
+        return np.concatenate([places(field), _eyes(model, field), field[outline]])
 
     mean = evaluate(model.neutral_cm)
+    mean[:FACE_COUNT] += offset
     identity = compress(np.stack([evaluate(shape) for shape in model.identity_cm]), config.identity_count)
     action = np.stack([evaluate(model.action(name)) for name in ACTIONS])
     action[:, FACE_COUNT : FACE_COUNT + 12] = 0.0  # eyeballs turn with the gaze, no action shifts them
+    _close_lids(mean, action)
     triangles, fill_count = mesh_triangles(mean[:FACE_COUNT])
     arrays = {
         "mean_cm": mean.astype(np.float32),
@@ -152,7 +160,7 @@ def build(config: RigConfig) -> None:
         "actions": json.dumps(ACTIONS),
         "fill_count": str(fill_count),
         "outline_groups": json.dumps({k: [int(i) + FACE_COUNT + 12 for i in v] for k, v in groups.items()}),
-        "licence": "MIT; derived from ICT-FaceKit (USC ICT, MIT)",
+        "licence": "MIT; derived from ICT-FaceKit (USC ICT, MIT), landmarks placed on photographs of webmorph (CC BY 4.0)",
         "version": "1",
     }
     config.output.parent.mkdir(parents=True, exist_ok=True)
@@ -161,9 +169,42 @@ def build(config: RigConfig) -> None:
     print(f"{config.output}: {len(mean)} points, {len(identity)} identities, {len(action)} actions")
 
 
-def surface_map(model: IctModel):
-    """A function from a vertex field `(V, 3)` to its values at the 468 landmarks."""
-    return lambda field: field[model.landmark_vertex]
+def neutral_landmarks(faces_dir: Path, cache_dir: Path) -> np.ndarray:
+    """`(N, 478, 3)` tracked landmarks of people who were asked to look neutral, facing the camera."""
+    stills = tracking.stills(faces_dir, cache_dir)
+    return stills.landmarks_px[["neutral-front" in file for file in stills.files]]
+
+
+def landmark_places(model: IctModel, neutral_px: np.ndarray) -> tuple[correspondence.Places, np.ndarray]:
+    """Where landmarks lie on the surface, and by how much `(468, 3)` cm the tracker's mean neutral face differs there.
+
+    The offset has no depth: the tracker only guesses it.
+    """
+    places, offset, _ = correspondence.refine(
+        neutral_cm=model.neutral_cm,
+        triangles=model.triangles,
+        identity_cm=model.identity_cm,
+        jaw_open_cm=model.expression_cm[model.expression_names.index("jawOpen")],
+        vertex=model.landmark_vertex,
+        neutral_px=neutral_px,
+    )
+    return places, offset * [1, 1, 0]
+
+
+def _close_lids(mean: np.ndarray, action: np.ndarray) -> None:
+    """Make AU45 at weight 1 bring the mean face's upper lids onto the lower ones, in place: the offset moved both."""
+    for name, upper, lower in (
+        ("AU45_R", RIGHT_UPPER_LID, RIGHT_LOWER_LID),
+        ("AU45_L", LEFT_UPPER_LID, LEFT_LOWER_LID),
+    ):
+        u, low = list(upper[1:-1]), list(lower[1:-1])
+        moved = mean + action[ACTIONS.index(name)]
+        action[ACTIONS.index(name), u, 1] -= moved[u, 1] - np.interp(moved[u, 0], *_sorted_line(moved[low]))
+
+
+def _sorted_line(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(points[:, 0])
+    return points[order, 0], points[order, 1]
 
 
 def _eyes(model: IctModel, field: np.ndarray) -> np.ndarray:
