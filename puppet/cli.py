@@ -1,0 +1,128 @@
+"""The command edge: options in, one line of text and an exit code out (0 done, 1 failed, 2 wrong usage)."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import tomllib
+import tyro
+
+from puppet import config
+from puppet.config import Options
+from puppet.errors import ConfigError, PuppetError
+
+DESCRIPTION = """Join a video call as a portrait: your face moves, the picture answers.
+
+  python -m puppet --target portrait.jpg                     webcam to virtual camera and preview
+  python -m puppet --driver demo --record demo.mp4           no camera needed
+  python -m puppet --target p.jpg --driver clip.mp4 --record out.mp4 --as-fast-as-possible
+  python -m puppet devices | doctor                          cameras here | what is missing and how to get it"""
+
+COMMANDS = {
+    "devices": "puppet.doctor:devices",
+    "doctor": "puppet.doctor:doctor",
+}
+"""First word of the command line -> function that takes the remaining arguments and gives the exit code."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command line (default: the process's own) and give its exit code."""
+    args = list(sys.argv[1:] if args is None else args)
+    is_debug = "--debug" in args
+    _configure_logging(is_debug)
+    previous_hook = sys.excepthook
+    if not is_debug:
+        sys.excepthook = _one_line
+    try:
+        if args and args[0] in COMMANDS:
+            return load(COMMANDS[args[0]])(args[1:])
+        options = parse(args)
+        return load("puppet.live:run")(options)
+    except PuppetError as error:
+        if is_debug:
+            traceback.print_exc()
+        print(f"puppet: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        if sys.exc_info()[0] is None:
+            sys.excepthook = previous_hook
+
+
+def parse(args: Sequence[str]) -> Options:
+    """Checked options of a command line: defaults < TOML of `--config` < flags.
+
+    Raises:
+        ConfigError: a value that can't be used.
+        SystemExit: help was asked for (0), or an unknown flag was given (2).
+    """
+    defaults = Options()
+    path = _value_of("--config", args)
+    if path is not None:
+        defaults = config.with_values(defaults, _without_repeated(_read_toml(Path(path)), args), path)
+    options = tyro.cli(
+        Options,
+        prog="python -m puppet",
+        description=DESCRIPTION,
+        args=args,
+        default=defaults,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    return config.check(options)
+
+
+def load(place: str):
+    """The object named 'module:name', imported now."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _read_toml(path: Path) -> dict:
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"--config {path} can't be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path} is not TOML: {error}.") from error
+
+
+def _value_of(flag: str, args: Sequence[str]) -> str | None:
+    for i, word in enumerate(args):
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+        if word == flag and i + 1 < len(args):
+            return args[i + 1]
+    return None
+
+
+def _without_repeated(values: dict, args: Sequence[str]) -> dict:
+    """A list in TOML is replaced, not extended, by the same flag on the command line."""
+    return {
+        key: value
+        for key, value in values.items()
+        if not (isinstance(value, list) and _value_of(f"--{key.replace('_', '-')}", args) is not None)
+    }
+
+
+def _configure_logging(is_debug: bool) -> None:
+    level = logging.DEBUG if is_debug else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="puppet: %(message)s", stream=sys.stderr)
+    logging.getLogger("puppet").setLevel(level)
+    logging.getLogger("engines").setLevel(level)
+
+
+def _one_line(kind: type[BaseException], error: BaseException, trace) -> None:
+    """What an unforeseen error looks like without `--debug`."""
+    with contextlib.suppress(OSError):
+        last = traceback.extract_tb(trace)[-1] if trace else None
+        place = f" ({os.path.basename(last.filename)}:{last.lineno})" if last else ""
+        print(f"puppet: unforeseen {kind.__name__}: {error}{place}. Run again with --debug.", file=sys.stderr)
