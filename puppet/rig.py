@@ -16,7 +16,16 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from puppet.errors import InputError
-from puppet.landmarks import FACE_COUNT, LEFT_EYE, LIPS, OVAL, RIGHT_EYE, TRACKED_COUNT
+from puppet.landmarks import (
+    FACE_COUNT,
+    LEFT_EYE,
+    LIPS,
+    LOWER_INNER_LIP,
+    OVAL,
+    RIGHT_EYE,
+    TRACKED_COUNT,
+    UPPER_INNER_LIP,
+)
 from puppet.pose import align_similarity
 
 DEFAULT_PATH = Path(__file__).parent / "models" / "landmark_rig.safetensors"
@@ -26,9 +35,11 @@ _TO_RIG = np.array([1.0, -1.0, -1.0])  # image (x right, y down, z away) to head
 
 _ITERATIONS = 8
 _BOX_STEPS = 60
-_IDENTITY_RIDGE = 1.0
-_ACTION_RIDGE = 0.4
+_IDENTITY_RIDGE = 0.1
+_ACTION_RIDGE = 1.0
 _IDENTITY_LIMIT = 3.0
+_LIPS_APART_JAW = 0.85  # jaw drop (weight) whose mouth opening counts as AU25 = 5
+_MIDDLE_LIPS = slice(4, 7)
 _DEPTH_WEIGHT = 0.3  # the tracker guesses depth; it sees x and y
 
 
@@ -63,6 +74,7 @@ class LandmarkRig:
         identity_cm: `(I, P, 3)` displacement per standard deviation.
         action_cm: `(A, P, 3)` displacement at weight 1, that is intensity 5.
         actions: names of the A actions, columns of `puppet.facs`.
+        look_cm: `(4, P, 3)` what lids and brows do as the eyes turn `look_rad` left, right, up and down.
         triangles: `(T, 3)` int32 over the 468, counter-clockwise from the front; the last `fill_count` of them close
             the eye and mouth openings.
         outline_groups: name of a head part -> `(n,)` point indices.
@@ -74,14 +86,18 @@ class LandmarkRig:
         mean_cm: np.ndarray,
         identity_cm: np.ndarray,
         action_cm: np.ndarray,
+        look_cm: np.ndarray,
         triangles: np.ndarray,
         actions: tuple[str, ...],
+        look_rad: float,
         fill_count: int,
         outline_groups: dict[str, np.ndarray],
     ) -> None:
         self.mean_cm = _frozen(mean_cm)
         self.identity_cm = _frozen(identity_cm)
         self.action_cm = _frozen(action_cm)
+        self.look_cm = _frozen(look_cm)
+        self.look_rad = look_rad
         self.triangles = triangles
         self.actions = actions
         self.fill_count = fill_count
@@ -103,8 +119,10 @@ class LandmarkRig:
                 mean_cm=arrays["mean_cm"],
                 identity_cm=arrays["identity_cm"],
                 action_cm=arrays["action_cm"],
+                look_cm=arrays["look_cm"],
                 triangles=arrays["triangles"],
                 actions=tuple(json.loads(metadata["actions"])),
+                look_rad=float(metadata["look_rad"]),
                 fill_count=int(metadata["fill_count"]),
                 outline_groups={k: np.array(v) for k, v in json.loads(metadata["outline_groups"]).items()},
             )
@@ -118,6 +136,21 @@ class LandmarkRig:
         """`(P, 3)` float32 cm: the head of `identity` `(I,)` doing `weights` `(A,)` 0-1."""
         shape = np.tensordot(identity, self.identity_cm, 1) + np.tensordot(weights, self.action_cm, 1)
         return (self.mean_cm + shape).astype(np.float32)
+
+    def lips_part(self, weights: np.ndarray) -> np.ndarray:
+        """AU25, 0-5, that actions alone give the mean face: `(...,)` for weights `(..., A)` 0-1.
+
+        0 is sealed, 5 a mouth as open as by the jaw dropped to 85 %; in between the lips' distance counts.
+        """
+        jaw = np.zeros(len(self.actions), np.float32)
+        jaw[self.actions.index("AU26")] = _LIPS_APART_JAW
+        return np.clip(5.0 * (weights @ self._lip_gap) / (jaw @ self._lip_gap), 0.0, 5.0)
+
+    @cached_property
+    def _lip_gap(self) -> np.ndarray:
+        """`(A,)` how far each action moves the middle of the lips apart, cm."""
+        upper, lower = list(UPPER_INNER_LIP[_MIDDLE_LIPS]), list(LOWER_INNER_LIP[_MIDDLE_LIPS])
+        return self.action_cm[:, upper, 1].mean(1) - self.action_cm[:, lower, 1].mean(1)
 
     def fit(self, landmarks_px: np.ndarray) -> RigFit:
         """Identity, actions and pose of tracked landmarks `(478, 3)` or `(468, 3)` px (y down, z away from the camera).

@@ -56,7 +56,7 @@ def mirror_landmarks(mean_shape: np.ndarray) -> np.ndarray:
 
 
 def mean_face(landmarks_px: np.ndarray) -> np.ndarray:
-    """Procrustes mean `(468, 3)` of tracked faces `(N, 478, 3)`, y up, centred, symmetric about x = 0 but for pairing."""
+    """Procrustes mean `(468, 3)` of tracked faces `(N, 478, 3)`: y up, upright, centred between the eyes."""
     shapes = landmarks_px[:, :FACE_COUNT].astype(np.float64) * _TO_RIG
     mean, ones = shapes[0], np.ones(FACE_COUNT)
     for _ in range(3):
@@ -134,7 +134,7 @@ def _mean_residual(mean: np.ndarray, shapes: np.ndarray, observed: np.ndarray) -
 
 
 def _sides(jaw_open_cm: np.ndarray, vertex: np.ndarray, mirror: np.ndarray) -> dict[int, np.ndarray]:
-    """For each lip landmark but the corners, the vertices it may lie on: those that move with the jaw or those that don't."""
+    """For each lip landmark but the corners, a mask of vertices it may lie on: those that go with the jaw, or don't."""
     corner_drop = -jaw_open_cm[vertex[[78, 308]], 1].mean()
     drop = -jaw_open_cm[:, 1]
     upper, lower = drop < corner_drop, drop > corner_drop

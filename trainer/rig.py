@@ -55,6 +55,16 @@ ACTION_SHAPES: dict[str, tuple[tuple[str, float], ...]] = {
     "AU34": (("cheekPuff_L", 1.0), ("cheekPuff_R", 1.0)),
 }
 
+# What the lids do as both eyes turn to the person's left, right, up and down.
+LOOK_SHAPES = (
+    ("eyeLookOut_L", "eyeLookIn_R"),
+    ("eyeLookIn_L", "eyeLookOut_R"),
+    ("eyeLookUp_L", "eyeLookUp_R"),
+    ("eyeLookDown_L", "eyeLookDown_R"),
+)
+LOOK_RAD = 0.6
+"""Turn of the eyes at weight 1; the model's eyeballs carry none, this is about where eyes stop."""
+
 ACTIONS = tuple(name for name in facs.INTENSITY_NAMES if name != "AU25")
 
 EYEBALLS = {"R": slice(23021, 24591), "L": slice(21451, 23021)}
@@ -123,8 +133,12 @@ class IctModel:
         total = np.zeros_like(self.neutral_cm)
         for shape, weight in ACTION_SHAPES.get(name) or ACTION_SHAPES[str(column.au)]:
             full = shape if shape in self.expression_names else f"{shape}_{column.side}"
-            total += weight * self.expression_cm[self.expression_names.index(full)]
+            total += weight * self.shape(full)
         return total
+
+    def shape(self, name: str) -> np.ndarray:
+        """`(V, 3)` displacement of an expression shape at weight 1."""
+        return self.expression_cm[self.expression_names.index(name)]
 
 
 def build(config: RigConfig) -> None:
@@ -149,18 +163,22 @@ def build(config: RigConfig) -> None:
     action = np.stack([evaluate(model.action(name)) for name in ACTIONS])
     action[:, FACE_COUNT : FACE_COUNT + 12] = 0.0  # eyeballs turn with the gaze, no action shifts them
     _close_lids(mean, action)
+    look = np.stack([evaluate(sum(model.shape(name) for name in names)) for names in LOOK_SHAPES])
+    look[:, FACE_COUNT : FACE_COUNT + 12] = 0.0
     triangles, fill_count = mesh_triangles(mean[:FACE_COUNT])
     arrays = {
         "mean_cm": mean.astype(np.float32),
         "identity_cm": identity.astype(np.float16),
         "action_cm": action.astype(np.float16),
+        "look_cm": look.astype(np.float16),
         "triangles": triangles,
     }
     metadata = {
         "actions": json.dumps(ACTIONS),
+        "look_rad": str(LOOK_RAD),
         "fill_count": str(fill_count),
         "outline_groups": json.dumps({k: [int(i) + FACE_COUNT + 12 for i in v] for k, v in groups.items()}),
-        "licence": "MIT; derived from ICT-FaceKit (USC ICT, MIT), landmarks placed on photographs of webmorph (CC BY 4.0)",
+        "licence": "MIT; derived from ICT-FaceKit (USC ICT, MIT); places learnt from photographs of webmorph (CC BY 4.0)",
         "version": "1",
     }
     config.output.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +202,7 @@ def landmark_places(model: IctModel, neutral_px: np.ndarray) -> tuple[correspond
         neutral_cm=model.neutral_cm,
         triangles=model.triangles,
         identity_cm=model.identity_cm,
-        jaw_open_cm=model.expression_cm[model.expression_names.index("jawOpen")],
+        jaw_open_cm=model.shape("jawOpen"),
         vertex=model.landmark_vertex,
         neutral_px=neutral_px,
     )
