@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from puppet import facs
-from puppet.errors import InputError
+from puppet.errors import DeviceError, InputError
 from puppet.pose import angles_from_rotation, rotation_from_angles
 
 POSE_COLUMNS = ("pose_Tx", "pose_Ty", "pose_Tz", "pose_Rx", "pose_Ry", "pose_Rz")
@@ -52,7 +52,6 @@ class Track:
     time_s: np.ndarray  # (frames,) float64, increasing
     confidence: np.ndarray  # (frames,) float32, 0-1
     success: np.ndarray  # (frames,) bool: a face was in view
-    is_complete: bool  # every column of `puppet.facs` was given, so rows without a face hold what was shown then
 
     @property
     def fps(self) -> float:
@@ -95,15 +94,14 @@ def read_track(path: Path | str) -> Track:
         if name in table:
             control[:, place] = table[name]
     confidence = np.clip(table.get("confidence", ones), 0, 1).astype(np.float32)
-    is_complete = all(name in table for name in facs.NAMES)
-    return Track(facs.clip(control.astype(np.float32)), time_s, confidence, success, is_complete)
+    return Track(facs.clip(control.astype(np.float32)), time_s, confidence, success)
 
 
 class TrackWriter:
     """Writes one row a frame; each row is on disk when `write` returns.
 
     Raises:
-        InputError: the file can't be written (in the constructor and in `write`).
+        DeviceError: the file can't be written (in the constructor and in `write`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -112,7 +110,7 @@ class TrackWriter:
             self._file = open(path, "w", encoding="utf-8", newline="", buffering=1)
             self._file.write(",".join(HEADER) + "\n")
         except OSError as error:
-            raise InputError(
+            raise DeviceError(
                 f"{path} can't be written: {error.strerror}. Choose another place for the AU log."
             ) from error
 
@@ -125,7 +123,7 @@ class TrackWriter:
         try:
             self._file.write(",".join(map(str, (*head, *pose, *intensities, *exact))) + "\n")
         except OSError as error:
-            raise InputError(f"{self._path} can't be written: {error.strerror}. The rows so far are kept.") from error
+            raise DeviceError(f"{self._path} can't be written: {error.strerror}. The rows so far are kept.") from error
 
     def close(self) -> None:
         self._file.close()

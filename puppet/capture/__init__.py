@@ -37,7 +37,6 @@ class Observation:
     index: int
     time_s: float
     captured_s: float
-    has_face: bool = True  # a recorded track gives a control where its driver had no face, too
 
 
 class FrameDriver(Protocol):

@@ -42,7 +42,7 @@ class DemoTrack:
         self.fps = fps
         control = np.asarray(demo_track(fps), np.float32)
         count = len(control)
-        self._track = Track(control, np.arange(count) / fps, np.ones(count, np.float32), np.ones(count, bool), True)
+        self._track = Track(control, np.arange(count) / fps, np.ones(count, np.float32), np.ones(count, bool))
 
     def observations(self) -> Iterator[Observation]:
         yield from _observations(self._track)
@@ -53,6 +53,5 @@ class DemoTrack:
 
 def _observations(track: Track) -> Iterator[Observation]:
     for index, (control, time_s) in enumerate(zip(track.control, track.time_s, strict=True)):
-        has_face = bool(track.success[index])
-        given = control if has_face or track.is_complete else None
-        yield Observation(given, float(track.confidence[index]), index, float(time_s), time.perf_counter(), has_face)
+        given = control if track.success[index] else None
+        yield Observation(given, float(track.confidence[index]), index, float(time_s), time.perf_counter())

@@ -1,0 +1,67 @@
+"""The virtual camera, through pyvirtualcam (GPL-2; imported in this file only, and only when it is used)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from puppet.errors import DeviceError
+from puppet.publish import Command, Rendering
+
+INSTALL = {
+    "linux": "install it with `sudo apt install v4l2loopback-dkms` and load it with "
+    '`sudo modprobe v4l2loopback devices=1 card_label="Puppet" exclusive_caps=1`',
+    "darwin": "install OBS 30 or later (`brew install --cask obs`), start it, press Start Virtual Camera once, quit it",
+    "win32": "install OBS (`winget install OBSProject.OBSStudio`), start it, press Start Virtual Camera once, quit it",
+}
+"""What to do where no virtual camera driver is installed, by `sys.platform`."""
+
+
+class VirtualCamera:
+    """A camera that other programs can select.
+
+    `open_camera` is `pyvirtualcam.Camera` (or what follows its contract, in tests).
+
+    Raises:
+        DeviceError: no driver is installed, or the device is busy or does not exist.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: tuple[int, int],
+        fps: float,
+        device: str | None = None,
+        open_camera: Callable[..., Any] | None = None,
+    ) -> None:
+        try:
+            if open_camera is None:
+                from pyvirtualcam import Camera as open_camera
+            self._camera = open_camera(width=size[0], height=size[1], fps=fps, device=device)
+        except ImportError as error:
+            raise DeviceError(f"the virtual camera needs pyvirtualcam: pip install pyvirtualcam ({error}).") from error
+        except RuntimeError as error:  # every backend's reason, one a line
+            reasons = "; ".join(str(error).splitlines())
+            wanted = f"virtual camera {device}" if device else "a virtual camera"
+            cure = INSTALL.get(sys.platform, "install a virtual camera driver that pyvirtualcam knows")
+            raise DeviceError(f"{wanted} could not be opened ({reasons}). If there is no driver, {cure}.") from error
+        self.device: str = self._camera.device
+        self.name = f"virtualcam {self.device}"
+
+    def publish(self, rendering: Rendering) -> None:
+        """Send one frame.
+
+        Raises:
+            DeviceError: the device went away.
+        """
+        try:
+            self._camera.send(rendering.rgb)
+        except (RuntimeError, OSError) as error:
+            raise DeviceError(f"{self.name} takes no more frames: {error}. Start again when it is back.") from error
+
+    def commands(self) -> Sequence[Command]:
+        return ()
+
+    def close(self) -> None:
+        self._camera.close()
