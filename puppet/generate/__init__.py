@@ -1,0 +1,10 @@
+"""Generate: one portrait and one control vector become one picture.
+
+canvas      the portrait framed at the published size
+field       what every action and every turn of the head does to every point of it (built once per portrait)
+motion      the field at one control, inverted: where each published pixel comes from
+slit        mouth and eye openings, where two edges part: both sides' motion and the opening between them
+eyes        what shows between the lids: sclera and a whole iris that looks around
+mouth       what shows between the lips: teeth, gums and tongue
+texture     the place of a learned step that paints what motion uncovers
+"""

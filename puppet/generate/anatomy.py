@@ -1,0 +1,166 @@
+"""Anatomy: how far each action moves each landmark of this portrait, in canvas pixels.
+
+The landmark rig says what an action does to an average face of this shape. Two things it can't know are solved per
+portrait: how far these lids must travel to meet (AU45 = 5 closes this eye), and how far these lips are apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from puppet import facs
+from puppet.landmarks import (
+    FACE_COUNT,
+    LEFT_LOWER_LID,
+    LEFT_UPPER_LID,
+    LOWER_INNER_LIP,
+    LOWER_OUTER_LIP,
+    OVAL,
+    RIGHT_LOWER_LID,
+    RIGHT_UPPER_LID,
+    UPPER_INNER_LIP,
+    UPPER_OUTER_LIP,
+)
+from puppet.rig import LandmarkRig, RigFit
+
+LIDS = {"R": (RIGHT_UPPER_LID, RIGHT_LOWER_LID), "L": (LEFT_UPPER_LID, LEFT_LOWER_LID)}
+LID_SKIN = {
+    "R": (247, 30, 29, 27, 28, 56, 190, 130, 25, 110, 24, 23, 22, 26, 112, 243, 226, 113, 225, 224, 223, 222, 221, 189),
+    "L": (467, 260, 259, 257, 258, 286, 414, 359, 255, 339, 254, 253, 252, 256, 341, 463, 446, 342, 445, 444, 443, 442, 441, 413),
+}  # fmt: skip
+"""Skin round each eye that a closing lid pulls along."""
+
+UPPER_LIP = tuple(dict.fromkeys((*UPPER_OUTER_LIP, *UPPER_INNER_LIP, 62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292, 76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306)))  # fmt: skip
+LOWER_LIP = tuple(dict.fromkeys((*LOWER_OUTER_LIP, *LOWER_INNER_LIP, 62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292, 76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306)))  # fmt: skip
+LIP_CORNERS = (61, 291, 78, 308, 62, 292, 76, 306)
+
+GAP_ACTIONS = ("upper_gap", "lower_gap")
+"""Two more columns after the rig's: the upper lip's rise and the lower lip's fall by one pixel in the middle."""
+
+OPEN_GAP_JAW = 0.85
+"""AU25 = 5 is the gap between the inner lips at this weight of the jaw drop."""
+
+ACTION_GAIN: dict[str, float] = {"AU04": 1.5, "AU09": 1.5, "AU15": 1.3, "AU07": 1.2, "AU24": 1.3, "AU23": 1.3}
+"""Rig displacements that look weaker than a FACS E at weight 1."""
+
+_CLOSING_LINE = 0.15  # lids meet this far up from the lower lid: it is the upper one that travels
+_CLOSED_LIPS = 0.035  # an inner gap under this share of the mouth's width is a closed mouth
+_TO_IMAGE = np.array([1.0, -1.0, -1.0])
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """One portrait's landmarks and their motion.
+
+    `points_px` `(N, 3)`: skin landmarks in canvas pixels (x right, y down, z away from the camera; x and y as tracked,
+    z from the fitted rig). `action_px` `(K, N, 3)`: displacement at weight 1 for `actions` then `GAP_ACTIONS`.
+    """
+
+    points_px: np.ndarray
+    action_px: np.ndarray
+    actions: tuple[str, ...]
+    fit: RigFit
+    face_height_px: float
+    ocular_px: float
+    rest_gap_px: float  # between the inner lips, 0 for a closed mouth
+    open_gap_px: float  # at AU25 = 5
+
+    def displacement(self, weights: np.ndarray, points: tuple[int, ...]) -> np.ndarray:
+        """`(n, 3)` px: how `points` move at `weights` `(K,)`."""
+        return np.tensordot(weights, self.action_px[:, list(points)], 1)
+
+
+def read_anatomy(landmarks_px: np.ndarray, rig: LandmarkRig) -> Anatomy:
+    """Fit the rig to `(478, 3)` canvas landmarks and solve lids and lips for this face."""
+    fit = rig.fit(landmarks_px)
+    posed = fit.project(rig.points(fit.identity, fit.weights)[:FACE_COUNT])
+    points = posed.copy()
+    points[:, :2] = landmarks_px[:FACE_COUNT, :2]
+    to_px = fit.scale_px_per_cm * fit.rotation
+    action = (rig.action_cm[:, :FACE_COUNT] @ to_px.T) * _TO_IMAGE
+    for k, name in enumerate(rig.actions):
+        action[k] *= ACTION_GAIN.get(name.split("_")[0], 1.0)
+    for side in "LR":
+        _close_lids(action[rig.actions.index(f"AU45_{side}")], points, side)
+    gaps = _gap_actions(points)
+    jaw = action[rig.actions.index("AU26")]
+    middle = len(UPPER_INNER_LIP) // 2
+    down = _mouth_down(points)
+    open_gap = OPEN_GAP_JAW * float((jaw[LOWER_INNER_LIP[middle]] - jaw[UPPER_INNER_LIP[middle]])[:2] @ down)
+    rest_gap = float((points[LOWER_INNER_LIP[middle]] - points[UPPER_INNER_LIP[middle]])[:2] @ down)
+    width = float(np.linalg.norm((points[308] - points[78])[:2]))
+    eyes = [landmarks_px[list(upper + lower), :2].mean(0) for upper, lower in LIDS.values()]
+    return Anatomy(
+        points_px=points.astype(np.float32),
+        action_px=np.concatenate([action, gaps]).astype(np.float32),
+        actions=(*rig.actions, *GAP_ACTIONS),
+        fit=fit,
+        face_height_px=float(np.linalg.norm((points[152] - points[10])[:2])),
+        ocular_px=float(np.linalg.norm(eyes[0] - eyes[1])),
+        rest_gap_px=0.0 if rest_gap < _CLOSED_LIPS * width else rest_gap,
+        open_gap_px=open_gap,
+    )
+
+
+def _close_lids(action: np.ndarray, points: np.ndarray, side: str) -> None:
+    """Make weight 1 of lid closure bring this eye's own lids together; `action` `(468, 3)` is changed in place."""
+    upper, lower = (list(lid) for lid in LIDS[side])
+    meet = points[lower] + _CLOSING_LINE * (points[upper] - points[lower])
+    travel = (meet - points[upper])[:, :2]
+    middle = slice(3, 6)
+    rig_travel = np.abs(action[upper][middle, 1]).mean()
+    ratio = np.clip(np.abs(travel[middle, 1]).mean() / max(rig_travel, 1e-3), 0.4, 2.5)
+    action[list(LID_SKIN[side])] *= ratio
+    action[upper, 2] *= ratio
+    action[upper, :2] = travel
+    action[lower, :2] = (meet - points[lower])[:, :2]
+
+
+def _mouth_down(points: np.ndarray) -> np.ndarray:
+    """Unit vector across the mouth, from the upper lip to the lower, in the image."""
+    across = (points[308] - points[78])[:2]
+    across = across / np.linalg.norm(across)
+    return np.array([-across[1], across[0]])
+
+
+def _gap_actions(points: np.ndarray) -> np.ndarray:
+    """`(2, 468, 3)`: one pixel of lip opening in the middle, fading to nothing at the corners and off the lips."""
+    across = (points[308] - points[78])[:2]
+    width = np.linalg.norm(across)
+    axis, down = across / width, _mouth_down(points)
+    centre = (points[308] + points[78])[:2] / 2
+    t = np.clip((points[:, :2] - centre) @ axis / (width / 2), -1, 1)
+    profile = (1 - t**2) ** 0.7
+    out = np.zeros((2, FACE_COUNT, 3))
+    for row, lip, inner, outer, sign in (
+        (0, UPPER_LIP, UPPER_INNER_LIP, UPPER_OUTER_LIP, -1.0),
+        (1, LOWER_LIP, LOWER_INNER_LIP, LOWER_OUTER_LIP, 1.0),
+    ):
+        amount = np.zeros(FACE_COUNT)
+        amount[list(lip)] = 0.85
+        amount[list(inner)] = 1.0
+        amount[list(outer)] = 0.6
+        amount[list(LIP_CORNERS)] = 0.0
+        out[row, :, :2] = sign * (amount * profile)[:, None] * down
+    return out
+
+
+def ring(points_px: np.ndarray, *, sides: float, chin: float) -> np.ndarray:
+    """`(36, 2)`: the face's outline blown up about its centre by `sides`, and by `chin` below the mouth."""
+    centre = points_px[[234, 454, 10, 152], :2].mean(0)
+    outline = points_px[list(OVAL), :2]
+    down = (points_px[152] - points_px[10])[:2]
+    down = down / np.linalg.norm(down)
+    depth = (outline - centre) @ down
+    share = np.clip(depth / max(depth.max(), 1e-6), 0, 1)
+    return centre + (outline - centre) * (sides + (chin - sides) * share)[:, None]
+
+
+def weights_of(control: np.ndarray, baseline: np.ndarray, actions: tuple[str, ...]) -> np.ndarray:
+    """Rig weights `(K,)` that take a portrait which shows `baseline` to `control`; the gap columns are left 0."""
+    places = [facs.INDEX[name] for name in actions[: -len(GAP_ACTIONS)]]
+    weights = np.zeros(len(actions), np.float32)
+    weights[: len(places)] = (control[places] - baseline[places]) / facs.MAX_INTENSITY
+    return weights

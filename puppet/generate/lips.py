@@ -1,0 +1,48 @@
+"""Lips: AU25 says how far the lips are apart, whatever jaw and lip actions would do by themselves.
+
+In FACS the jaw may drop behind sealed lips and lips may part over closed teeth. The rig's actions open the mouth as a
+side effect, so what they open too much is closed again by the lips, and what is missing the lips and then the jaw add.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from puppet import facs
+from puppet.generate.anatomy import GAP_ACTIONS, OPEN_GAP_JAW, Anatomy
+from puppet.landmarks import LOWER_INNER_LIP, UPPER_INNER_LIP
+
+_AU25 = facs.INDEX["AU25"]
+_MIDDLE = len(UPPER_INNER_LIP) // 2
+_CLOSE_UPPER = 0.3  # share of a closing gap that the upper lip covers
+_PART_UPPER = 0.4
+_LIPS_ALONE = 0.3  # of the widest gap: lips part so far before the jaw must help
+
+
+def part_lips(weights: np.ndarray, control: np.ndarray, anatomy: Anatomy) -> np.ndarray:
+    """`(K,)` weights whose gap between the inner lips is what the control's AU25 asks for."""
+    wanted = control[_AU25] / facs.MAX_INTENSITY * anatomy.open_gap_px
+    upper = anatomy.action_px[:, UPPER_INNER_LIP[_MIDDLE]]
+    lower = anatomy.action_px[:, LOWER_INNER_LIP[_MIDDLE]]
+    across = (anatomy.points_px[308] - anatomy.points_px[78])[:2]
+    down = np.array([-across[1], across[0]]) / np.linalg.norm(across)
+    gap = anatomy.rest_gap_px + float(weights @ ((lower - upper)[:, :2] @ down))
+    if gap < 0:  # lips pressed together: they stay so until they are asked to part
+        gap *= float(np.clip(wanted / (0.1 * anatomy.open_gap_px), 0, 1))
+    missing = wanted - gap
+    out = weights.copy()
+    rise, fall = (len(out) - len(GAP_ACTIONS) + i for i in range(2))
+    if missing <= 0:
+        out[rise] += missing * _CLOSE_UPPER
+        out[fall] += missing * (1 - _CLOSE_UPPER)
+        return out
+    by_lips = min(missing, _LIPS_ALONE * anatomy.open_gap_px)
+    out[rise] += by_lips * _PART_UPPER
+    out[fall] += by_lips * (1 - _PART_UPPER)
+    out[anatomy.actions.index("AU26")] += (missing - by_lips) * OPEN_GAP_JAW / anatomy.open_gap_px
+    return out
+
+
+def resting_lips(anatomy: Anatomy) -> float:
+    """AU25 of the portrait itself, 0-5."""
+    return float(np.clip(facs.MAX_INTENSITY * anatomy.rest_gap_px / anatomy.open_gap_px, 0, facs.MAX_INTENSITY))

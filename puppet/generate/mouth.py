@@ -1,0 +1,221 @@
+"""Mouth: what shows between the lips.
+
+Where the portrait shows its own teeth they are used: the upper part of what its open mouth shows belongs to the skull,
+the rest to the jaw. Behind them lie upper teeth, lower teeth and tongue of the face rig, placed by the portrait's fit
+and lit like the portrait: the upper layer follows the head, the lower ones the jaw.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from puppet.errors import InputError
+from puppet.generate.anatomy import Anatomy
+from puppet.generate.canvas import Canvas
+from puppet.generate.motion import HeadPose
+from puppet.generate.slit import Opening
+from puppet.rig import LandmarkRig
+
+DEFAULT_PATH = Path(__file__).parent.parent / "models" / "mouth.safetensors"
+
+_CAVITY = np.array([36.0, 13.0, 12.0], np.float32)
+_OWN_UPPER_CM = 1.0  # this much of an open mouth below the upper lip is upper teeth, the rest goes with the jaw
+_IMAGE = np.array([1.0, -1.0, -1.0])
+
+
+@dataclass(frozen=True)
+class MouthPictures:
+    """The rig's mouth: `upper`, `lower`, `tongue` `(H, W, 4)` uint8 RGBA, frontal, `px_per_cm` dense.
+
+    `anchor_cm` `(3, 3)` head-frame points that carry a layer, `upper_action_cm`, `lower_action_cm` `(A, 3, 3)` how
+    actions move them at weight 1.
+    """
+
+    upper: np.ndarray
+    lower: np.ndarray
+    tongue: np.ndarray
+    anchor_cm: np.ndarray
+    upper_action_cm: np.ndarray
+    lower_action_cm: np.ndarray
+    px_per_cm: float
+    left_top_cm: tuple[float, float]
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> MouthPictures:
+        """The packaged pictures, or those in a file made by `python -m trainer mouth`.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        path = Path(path) if path is not None else DEFAULT_PATH
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                arrays = {name: file.get_tensor(name) for name in file.keys()}
+            left, top = json.loads(metadata["left_top_cm"])
+            return cls(**arrays, px_per_cm=float(metadata["px_per_cm"]), left_top_cm=(left, top))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as exc:
+            raise InputError(
+                f"mouth pictures {path} can't be read ({exc}): expected a file made by `python -m trainer mouth`. "
+                "Reinstall the package or make it again."
+            ) from exc
+
+    def anchors_in_picture(self) -> np.ndarray:
+        """`(3, 2)` float32 pixel positions of the anchors in the pictures."""
+        left, top = self.left_top_cm
+        return (np.stack([self.anchor_cm[:, 0] - left, top - self.anchor_cm[:, 1]], 1) * self.px_per_cm).astype(
+            np.float32
+        )
+
+
+@dataclass(frozen=True)
+class OwnMouth:
+    """What the portrait's open mouth shows: crop, left top corner, and alpha of its upper and lower part."""
+
+    rgb: np.ndarray
+    origin: tuple[int, int]
+    upper_alpha: np.ndarray
+    lower_alpha: np.ndarray
+
+
+class MouthInterior:
+    """Draws the inside of one portrait's mouth."""
+
+    def __init__(
+        self, canvas: Canvas, anatomy: Anatomy, rig: LandmarkRig, pictures: MouthPictures, rest: Opening | None
+    ) -> None:
+        """`rest` is the mouth's opening in the portrait itself, None where it is closed."""
+        self._anatomy = anatomy
+        self._pictures = pictures
+        self._picture_anchors = pictures.anchors_in_picture()
+        fit = anatomy.fit
+        own = rig.points(fit.identity, np.zeros(len(rig.actions)))
+        width = np.linalg.norm(own[291] - own[61]) / np.linalg.norm(rig.mean_cm[291] - rig.mean_cm[61])
+        size = float(np.clip(width, 0.85, 1.2))
+        to_px = (fit.scale_px_per_cm * fit.rotation).T
+        anchors = (pictures.anchor_cm - rig.mean_cm[13]) * size + own[13]
+        posed = rig.points(fit.identity, fit.weights)[13]
+        residual = anatomy.points_px[13] - fit.project(posed)
+        self._anchors_px = fit.project(anchors) + residual
+        self._upper_action_px = (size * pictures.upper_action_cm @ to_px) * _IMAGE
+        self._lower_action_px = (size * pictures.lower_action_cm @ to_px) * _IMAGE
+        self._light = _mouth_light(canvas, anatomy)
+        self._layers = {name: self._lit(getattr(pictures, name)) for name in ("upper", "lower", "tongue")}
+        self._own = _own_mouth(canvas, anatomy, rest) if rest is not None else None
+        self._px_per_cm = fit.scale_px_per_cm
+
+    def draw(
+        self, opening: Opening, weights: np.ndarray, rest_weights: np.ndarray, pose: HeadPose, follow: float
+    ) -> np.ndarray:
+        """`(rows, columns, 3)` float32 RGB of the opening's window.
+
+        `weights` `(A,)` are the rig weights beyond the portrait's own `rest_weights` `(A,)`.
+        """
+        x0, y0, x1, y1 = opening.window
+        size = (x1 - x0, y1 - y0)
+        shade = self._shade(opening)
+        out = np.empty((size[1], size[0], 3), np.float32)
+        out[:] = _CAVITY * self._light
+        total = weights + rest_weights
+        upper = self._affine(self._upper_action_px, total, pose, follow, (x0, y0))
+        lower = self._affine(self._lower_action_px, total, pose, follow, (x0, y0))
+        for name, matrix in (("tongue", lower), ("lower", lower), ("upper", upper)):
+            layer = cv2.warpAffine(self._layers[name], matrix, size, flags=cv2.INTER_LINEAR)
+            out = layer[..., :3] + out * (1 - layer[..., 3:])
+        out *= shade[..., None]
+        if self._own is not None:
+            out = self._lay_own(out, weights, pose, follow, (x0, y0), size)
+        return out
+
+    def _affine(
+        self, action_px: np.ndarray, weights: np.ndarray, pose: HeadPose, follow: float, origin: tuple[int, int]
+    ) -> np.ndarray:
+        """`(2, 3)` map from a picture to the window."""
+        rest = self._anchors_px
+        at = rest + np.tensordot(weights, action_px, 1) @ pose.linear.T + (pose.move(rest) - rest) * follow
+        return cv2.getAffineTransform(self._picture_anchors, (at[:, :2] - origin).astype(np.float32))
+
+    def _lay_own(
+        self,
+        out: np.ndarray,
+        weights: np.ndarray,
+        pose: HeadPose,
+        follow: float,
+        origin: tuple[int, int],
+        size: tuple[int, int],
+    ) -> np.ndarray:
+        """Lay the portrait's own teeth over the rig's: first what goes with the jaw, then what stays with the skull."""
+        own = self._own
+        rest = self._anchors_px
+        for alpha, action_px in ((own.lower_alpha, self._lower_action_px), (own.upper_alpha, self._upper_action_px)):
+            at = rest + np.tensordot(weights, action_px, 1) @ pose.linear.T + (pose.move(rest) - rest) * follow
+            source = (rest[:, :2] - own.origin).astype(np.float32)
+            matrix = cv2.getAffineTransform(source, (at[:, :2] - origin).astype(np.float32))
+            rgb = cv2.warpAffine(own.rgb, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            cover = cv2.warpAffine(alpha, matrix, size, flags=cv2.INTER_LINEAR)[..., None]
+            out = out + (rgb - out) * cover
+        return out
+
+    def _shade(self, opening: Opening) -> np.ndarray:
+        """`(rows, columns)` light inside: less under the upper lip, at the corners and in a narrow gap."""
+        x0, y0, x1, y1 = opening.window
+        gap = opening.lower_y - opening.upper_y
+        columns = np.flatnonzero(gap > 0.5)
+        if not len(columns):
+            return np.ones((y1 - y0, x1 - x0), np.float32)
+        middle, half = (columns[0] + columns[-1]) / 2, max(1.0, (columns[-1] - columns[0]) / 2)
+        across = np.clip(np.abs(np.arange(x1 - x0) - middle) / half, 0, 1)
+        below = np.arange(y0, y1, dtype=np.float32)[:, None] - opening.upper_y
+        under_lip = np.clip(below / (0.35 * self._px_per_cm), 0, 1)
+        wide = np.clip(gap.max() / (0.8 * self._px_per_cm), 0, 1)
+        shade = (0.55 + 0.45 * under_lip) * (1 - 0.6 * across**2.5) * (0.7 + 0.3 * wide)
+        return shade.astype(np.float32)
+
+    def _lit(self, picture: np.ndarray) -> np.ndarray:
+        """Premultiplied float32 RGBA in the portrait's light."""
+        rgba = picture.astype(np.float32)
+        alpha = rgba[..., 3:] / 255
+        return np.concatenate([rgba[..., :3] * self._light * alpha, alpha], -1)
+
+
+def _mouth_light(canvas: Canvas, anatomy: Anatomy) -> np.ndarray:
+    """`(3,)` colour of white in this portrait's light, 1 for full white: from the eyes' whites and the skin."""
+    points = anatomy.points_px
+    mask = np.zeros(canvas.still.shape[:2], np.uint8)
+    from puppet.landmarks import LEFT_LOWER_LID, LEFT_UPPER_LID, RIGHT_LOWER_LID, RIGHT_UPPER_LID
+
+    for upper, lower in ((RIGHT_UPPER_LID, RIGHT_LOWER_LID), (LEFT_UPPER_LID, LEFT_LOWER_LID)):
+        outline = np.concatenate([points[list(upper), :2], points[list(lower)[::-1], :2]])
+        cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], 1)
+    eyes = canvas.still[mask > 0].astype(np.float32)
+    cheeks = points[[50, 280, 205, 425, 117, 346], :2].round().astype(int)
+    limit = np.array(canvas.size) - 1
+    skin = np.array([canvas.still[y, x] for x, y in np.clip(cheeks, 0, limit)], np.float32).mean(0)
+    white = skin
+    if len(eyes) >= 12:
+        luminance = eyes @ np.array([0.3, 0.59, 0.11], np.float32)
+        white = eyes[luminance >= np.percentile(luminance, 80)].mean(0)
+    grey = white.mean()
+    bright = max(1.15 * grey, 0.95 * skin.mean())
+    tint = 0.5 + 0.5 * white / max(grey, 1.0)
+    return np.clip(tint * bright / 255, 0.08, 1.0).astype(np.float32)
+
+
+def _own_mouth(canvas: Canvas, anatomy: Anatomy, rest: Opening) -> OwnMouth:
+    x0, y0, x1, y1 = rest.window
+    inside = (rest.mask > 0).astype(np.uint8)
+    cover = cv2.dilate(inside, np.ones((3, 3), np.uint8))
+    soft = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), 1.0)
+    cover = np.where(cover > 0, 1.0, soft).astype(np.float32)
+    rows = np.arange(y0, y1, dtype=np.float32)[:, None]
+    split = rest.upper_y[None] + _OWN_UPPER_CM * anatomy.fit.scale_px_per_cm
+    upper = np.clip(split - rows + 0.5, 0, 1)
+    rgb = canvas.still[y0:y1, x0:x1].astype(np.float32)
+    # The upper part lies over the lower one: the lower one may reach under it, so that no line shows between them.
+    return OwnMouth(rgb, (x0, y0), (cover * upper).astype(np.float32), cover)

@@ -1,0 +1,122 @@
+"""Puppet: a portrait that can be animated by name. This is what the live loop, notebooks and tests use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from puppet import facs
+from puppet.generate.canvas import default_size, frame_portrait
+from puppet.generate.generator import Generator, Timings
+from puppet.generate.mouth import MouthPictures
+from puppet.generate.texture import TextureStep
+from puppet.portrait import Portrait
+from puppet.rig import LandmarkRig
+
+ReadActions = Callable[[Portrait], np.ndarray]
+"""What a portrait itself shows: a control `(SIZE,)` of which the intensities are used."""
+
+_LIDS = tuple(i for name in ("AU05", "AU07", "AU45") for i in facs.columns_of(name))
+_LEAST_BASELINE = 0.5  # weaker readings of a still are noise
+
+
+class Puppet:
+    """One portrait, ready to be animated.
+
+    Controls: intensities 0-5 are absolute (0 is a neutral face, whatever the portrait shows); eyes and head are relative
+    to the portrait's own.
+
+        puppet = Puppet.load("portrait.jpg")
+        rgb = puppet.animate(AU12=3, AU45_L=5, yaw_rad=0.2)
+    """
+
+    def __init__(
+        self,
+        portrait: Portrait,
+        *,
+        size: tuple[int, int] | None = None,
+        read_actions: ReadActions | None = None,
+        texture: TextureStep | None = None,
+    ) -> None:
+        """`size` (width, height) of what is rendered; None keeps the portrait's aspect, 512 on the short side.
+
+        `read_actions` says what the portrait itself shows (a smile is then relaxed by a neutral driver); None takes
+        the portrait's face as neutral but for the gap between its lips.
+        """
+        canvas = frame_portrait(portrait, size or default_size(portrait))
+        self.name = portrait.name
+        self._generator = Generator(canvas, LandmarkRig.load(), MouthPictures.load(), texture=texture)
+        if read_actions is not None:
+            self._generator.set_baseline(_trusted(read_actions(portrait)))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        size: tuple[int, int] | None = None,
+        face: int = 0,
+        read_actions: ReadActions | None = None,
+        texture: TextureStep | None = None,
+    ) -> Puppet:
+        """Load a picture and prepare its animation (about a second).
+
+        Raises:
+            PortraitError: the picture can't be read or animated; see `Portrait.load`.
+        """
+        portrait = Portrait.load(path, face=face)
+        return cls(portrait, size=size, read_actions=read_actions, texture=texture)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of a rendering."""
+        return self._generator.canvas.size
+
+    @property
+    def still(self) -> np.ndarray:
+        """`(H, W, 3)` uint8 RGB: the untouched portrait at the rendered size; not to be written to."""
+        return self._generator.canvas.still
+
+    @property
+    def rest_control(self) -> np.ndarray:
+        """The control `(SIZE,)` that gives the portrait exactly as it is; a new array."""
+        return self._generator.baseline.copy()
+
+    @property
+    def landmarks_px(self) -> np.ndarray:
+        """`(478, 3)` float32 landmarks of the still, in rendered pixels (see `puppet.track.Face`)."""
+        return self._generator.canvas.landmarks_px
+
+    @property
+    def timings(self) -> Timings:
+        """Milliseconds of the last rendering's stages."""
+        return self._generator.timings
+
+    def render(self, control: np.ndarray) -> np.ndarray:
+        """`(H, W, 3)` uint8 RGB of one control `(SIZE,)`, a new contiguous array."""
+        return self._generator.render(facs.clip(control))
+
+    def animate(self, **actions: float) -> np.ndarray:
+        """The same by name, from a neutral face: `animate(AU12=3, AU45_L=5, yaw_rad=0.2)`.
+
+        Raises:
+            ConfigError: an unknown name or a value out of its range.
+        """
+        return self._generator.render(facs.control(**actions))
+
+    def close(self) -> None:
+        self._generator.close()
+
+
+def _trusted(control: np.ndarray) -> np.ndarray:
+    """The part of a reading that is used as a portrait's own expression.
+
+    Lids are left out: how wide a portrait's eyes stand is the shape of its face, and AU45 = 5 always closes them.
+    """
+    baseline = facs.rest()
+    count = facs.INTENSITY_COUNT
+    baseline[:count] = np.where(control[:count] >= _LEAST_BASELINE, control[:count], 0)
+    baseline[list(_LIDS)] = 0
+    return baseline

@@ -1,0 +1,175 @@
+"""`python -m trainer mouth`: teeth, gums and tongue as three pictures, from the ICT face model.
+
+The generator lays them between the lips. Each is a frontal orthographic render with alpha: the upper teeth belong to the
+skull, the lower teeth and the tongue to the jaw. How the jaw carries its layers is kept as the displacement of three
+anchor points per action, from which the runtime makes one affine map a frame.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from scipy.spatial import cKDTree
+
+from puppet.errors import InputError
+from puppet.generate.mouth import DEFAULT_PATH
+from trainer.rig import ACTION_SHAPES, ACTIONS
+
+INSIDE = slice(14062, 21451)  # gums, tongue, teeth
+TEETH_START = 17039
+_GUM_REACH_CM = 0.45
+_THROAT_CM = 4.5  # what lies behind this is the throat
+ANCHORS_CM = np.array([[-1.5, -3.4, 9.6], [1.5, -3.4, 9.6], [0.0, -4.9, 9.9]], np.float32)
+"""Three points near the front teeth whose motion carries a layer."""
+_LIGHT = np.array([0.15, 0.45, 0.88])
+_ALBEDO = {"teeth": (0.93, 0.90, 0.83), "gums": (0.66, 0.33, 0.32), "tongue": (0.72, 0.36, 0.36)}
+
+
+@dataclass(frozen=True)
+class MouthConfig:
+    """Render the inside of the mouth from the ICT face model."""
+
+    rig_dir: Path = Path("../shared/rig")
+    """Folder with ict_facekit.npz."""
+    output: Path = DEFAULT_PATH
+    """Where the safetensors file goes."""
+    px_per_cm: float = 40.0
+    """Resolution of the pictures."""
+
+
+def build(config: MouthConfig) -> None:
+    """Write the mouth pictures.
+
+    Raises:
+        InputError: the face model is missing.
+    """
+    path = config.rig_dir / "ict_facekit.npz"
+    if not path.exists():
+        raise InputError(f"{path} does not exist: expected the ICT face model. Name its folder with --rig-dir.")
+    with np.load(path) as rig:
+        vertices = rig["neutral_cm"]
+        triangles = rig["triangles"]
+        names = [str(name) for name in rig["expression_names"]]
+        shapes = rig["expression_cm"].astype(np.float32)
+    layers = _split_layers(vertices, triangles, shapes[names.index("jawOpen")])
+    low = vertices[INSIDE].min(0) - 0.1
+    high = vertices[INSIDE].max(0) + 0.1
+    arrays = {name: _render(vertices, faces, low, high, config.px_per_cm) for name, faces in layers.items()}
+    arrays["tongue"] = _paint_tongue(low, high, config.px_per_cm)
+    arrays["anchor_cm"] = ANCHORS_CM
+    arrays["upper_action_cm"] = _carry(shapes, names, vertices, np.unique(layers["upper"]))
+    arrays["lower_action_cm"] = _carry(shapes, names, vertices, np.unique(layers["lower"]))
+    metadata = {
+        "actions": json.dumps(ACTIONS),
+        "px_per_cm": str(config.px_per_cm),
+        "left_top_cm": json.dumps([float(low[0]), float(high[1])]),
+        "licence": "MIT (derived from ICT-FaceKit, USC Institute for Creative Technologies)",
+    }
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, config.output, metadata)
+    config.output.chmod(0o644)
+
+
+def _split_layers(vertices: np.ndarray, triangles: np.ndarray, jaw: np.ndarray) -> dict[str, np.ndarray]:
+    """Triangles of the upper teeth with their gums and of the lower ones.
+
+    Gums and tongue are one mesh: what the jaw does not carry is upper, what lies close to a lower tooth is gum.
+    """
+    inside = triangles[((triangles >= INSIDE.start) & (triangles < INSIDE.stop)).all(1)]
+    carried = np.linalg.norm(jaw, axis=1) > 0.05
+    lower_teeth = np.flatnonzero(carried[TEETH_START : INSIDE.stop]) + TEETH_START
+    near, _ = cKDTree(vertices[lower_teeth]).query(vertices)
+    moves = carried[inside].any(1)
+    is_gum_or_tooth = (inside[:, 0] >= TEETH_START) | (near[inside].min(1) < _GUM_REACH_CM)
+    in_front = vertices[inside, 2].min(1) > _THROAT_CM
+    return {"upper": inside[~moves & in_front], "lower": inside[moves & is_gum_or_tooth & in_front]}
+
+
+def _render(
+    vertices: np.ndarray, faces: np.ndarray, low: np.ndarray, high: np.ndarray, px_per_cm: float
+) -> np.ndarray:
+    """`(H, W, 4)` uint8 RGBA, drawn at twice the size and averaged; light from above the camera, darker to the back."""
+    fine = 2 * px_per_cm
+    width, height = (int(np.ceil((high[i] - low[i]) * fine / 2)) * 2 for i in (0, 1))
+    colour = np.zeros((height, width, 4), np.float32)
+    depth = np.full((height, width), -np.inf, np.float32)
+    normals = _vertex_normals(vertices, faces)
+    front = vertices[np.unique(faces), 2].max()
+    x, y = (vertices[:, 0] - low[0]) * fine, (high[1] - vertices[:, 1]) * fine
+    for triangle in faces:
+        tx, ty = x[triangle], y[triangle]
+        area = (tx[1] - tx[0]) * (ty[2] - ty[0]) - (tx[2] - tx[0]) * (ty[1] - ty[0])
+        if abs(area) < 1e-6:
+            continue
+        columns = np.arange(max(0, int(tx.min())), min(width, int(tx.max()) + 2))
+        rows = np.arange(max(0, int(ty.min())), min(height, int(ty.max()) + 2))
+        px, py = np.meshgrid(columns, rows)
+        b1 = ((px - tx[0]) * (ty[2] - ty[0]) - (tx[2] - tx[0]) * (py - ty[0])) / area
+        b2 = ((tx[1] - tx[0]) * (py - ty[0]) - (px - tx[0]) * (ty[1] - ty[0])) / area
+        weight = np.stack([1 - b1 - b2, b1, b2], -1)
+        z = weight @ vertices[triangle, 2]
+        seen = (weight.min(-1) >= -1e-3) & (z > depth[py, px])
+        if not seen.any():
+            continue
+        normal = weight[seen] @ normals[triangle]
+        normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
+        light = 0.35 + 0.65 * np.clip(np.abs(normal @ _LIGHT), 0, 1)
+        light *= np.clip(1.05 - (front - z[seen]) / 4.5, 0.15, 1)  # the cheeks shade the back teeth
+        material = "teeth" if triangle[0] >= TEETH_START else "gums"
+        colour[py[seen], px[seen], :3] = np.array(_ALBEDO[material]) * light[:, None]
+        colour[py[seen], px[seen], 3] = 1
+        depth[py[seen], px[seen]] = z[seen]
+    small = colour.reshape(height // 2, 2, width // 2, 2, 4).mean((1, 3))
+    small[..., :3] /= np.maximum(small[..., 3:], 1e-6)
+    return np.round(np.clip(small, 0, 1) * 255).astype(np.uint8)
+
+
+def _vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    normal = np.cross(vertices[faces[:, 1]] - vertices[faces[:, 0]], vertices[faces[:, 2]] - vertices[faces[:, 0]])
+    total = np.zeros_like(vertices)
+    for corner in range(3):
+        np.add.at(total, faces[:, corner], normal)
+    return total / (np.linalg.norm(total, axis=1, keepdims=True) + 1e-9)
+
+
+def _paint_tongue(low: np.ndarray, high: np.ndarray, px_per_cm: float) -> np.ndarray:
+    """`(H, W, 4)` uint8 RGBA: a rounded mound behind the lower teeth.
+
+    The model's tongue lies at the palate of a closed mouth; what an open one shows is its front, sunk to the jaw.
+    """
+    width, height = (int(np.ceil((high[i] - low[i]) * px_per_cm)) for i in (0, 1))
+    x, y = np.meshgrid(low[0] + (np.arange(width) + 0.5) / px_per_cm, high[1] - (np.arange(height) + 0.5) / px_per_cm)
+    radius = np.sqrt((x / 2.0) ** 2 + ((y + 4.55) / 1.15) ** 2)
+    furrow = 1 - 0.18 * np.exp(-((x / 0.16) ** 2)) * np.clip((y + 4.9) / 1.0, 0, 1)
+    light = (0.42 + 0.45 * np.clip(1 - radius, 0, 1) ** 0.6) * furrow
+    out = np.empty((height, width, 4), np.float32)
+    out[..., :3] = np.array(_ALBEDO["tongue"]) * light[..., None]
+    out[..., 3] = np.clip((1.0 - radius) / 0.08, 0, 1)
+    return np.round(np.clip(out, 0, 1) * 255).astype(np.uint8)
+
+
+def _carry(shapes: np.ndarray, names: list[str], vertices: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """`(A, 3 anchors, 3)` cm: how each action at intensity 5 carries the anchors with the layer of `points`.
+
+    An affine map is fitted to the layer's vertices, for the anchors lie beside them.
+    """
+    at = np.c_[vertices[points], np.ones(len(points))]
+    anchors = np.c_[ANCHORS_CM, np.ones(len(ANCHORS_CM))]
+    moved = _actions(shapes, names, points)
+    flat = moved.transpose(1, 0, 2).reshape(len(points), -1)
+    solution = np.linalg.lstsq(at, flat, rcond=None)[0]
+    return (anchors @ solution).reshape(len(ANCHORS_CM), len(ACTIONS), 3).transpose(1, 0, 2).astype(np.float32)
+
+
+def _actions(shapes: np.ndarray, names: list[str], vertices: np.ndarray) -> np.ndarray:
+    """`(A, n, 3)` cm displacement of vertices at intensity 5."""
+    out = np.zeros((len(ACTIONS), len(vertices), 3), np.float32)
+    for row, action in enumerate(ACTIONS):
+        side = f"_{action[-1]}" if action.endswith(("_L", "_R")) else ""
+        for shape, weight in ACTION_SHAPES.get(action) or ACTION_SHAPES[action.removesuffix(side)]:
+            name = shape if shape in names else f"{shape}{side}"
+            out[row] += weight * shapes[names.index(name), vertices]
+    return out
