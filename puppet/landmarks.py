@@ -35,3 +35,10 @@ OVAL = (
 LIPS = tuple(dict.fromkeys((*UPPER_OUTER_LIP, *LOWER_OUTER_LIP, *UPPER_INNER_LIP, *LOWER_INNER_LIP)))
 RIGHT_EYE = tuple(dict.fromkeys((*RIGHT_UPPER_LID, *RIGHT_LOWER_LID)))
 LEFT_EYE = tuple(dict.fromkeys((*LEFT_UPPER_LID, *LEFT_LOWER_LID)))
+
+STIFF = (
+    33, 133, 243, 190, 173, 130, 362, 263, 463, 414, 398, 359,
+    6, 168, 197, 195, 5, 122, 351, 196, 419, 3, 248, 193, 417, 8, 9, 151, 10,
+    109, 338, 67, 297, 103, 332, 139, 368, 34, 264, 127, 356, 162, 389, 234, 454,
+)  # fmt: skip
+"""Skin over bone: eye corners, nose bridge, forehead, temples; what tells head motion from facial actions."""

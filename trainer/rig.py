@@ -178,7 +178,7 @@ def build(config: RigConfig) -> None:
         "look_rad": str(LOOK_RAD),
         "fill_count": str(fill_count),
         "outline_groups": json.dumps({k: [int(i) + FACE_COUNT + 12 for i in v] for k, v in groups.items()}),
-        "licence": "MIT; derived from ICT-FaceKit (USC ICT, MIT); places learnt from photographs of webmorph (CC BY 4.0)",
+        "licence": "MIT; from ICT-FaceKit (USC ICT, MIT), placed on photographs of webmorph (CC BY 4.0)",
         "version": "1",
     }
     config.output.parent.mkdir(parents=True, exist_ok=True)
@@ -238,9 +238,8 @@ def _eyes(model: IctModel, field: np.ndarray) -> np.ndarray:
         centre = _sphere_centre(ball)
         front = centre + np.array([0, 0, EYEBALL_RADIUS_CM])
         rim = centre + np.array([0, 0, np.sqrt(EYEBALL_RADIUS_CM**2 - IRIS_RADIUS_CM**2)])
-        # MediaPipe's rim order: picture right or left first depends on the eye, then top, then the other, bottom.
-        first = 1.0 if side == "R" else -1.0
-        offsets = IRIS_RADIUS_CM * np.array([[first, 0, 0], [0, 1, 0], [-first, 0, 0], [0, -1, 0]])
+        # MediaPipe's rim order: toward the person's left, top, right, bottom.
+        offsets = IRIS_RADIUS_CM * np.array([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
         irises.append(np.concatenate([front[None], rim + offsets]))
         centres.append(centre)
     return np.concatenate([*irises, np.stack(centres)])

@@ -1,0 +1,126 @@
+"""Estimate: tracked landmarks to the control vector (facial actions, gaze, head pose).
+
+The head pose is geometry: the similarity that lays the landmarks of the stiff part of the face on the rig's mean. What
+is left after it goes through a small network (`python -m trainer au`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import engines
+from puppet import facs
+from puppet.landmarks import LEFT_IRIS, RIGHT_IRIS, STIFF, TRACKED_COUNT
+from puppet.pose import angles_from_rotation
+from puppet.rig import LandmarkRig
+from puppet.track import Face
+
+MODEL_PATH = Path(__file__).parent / "models" / "au_regressor.onnx"
+_TO_RIG = np.array([1.0, -1.0, -1.0])
+_FULL_CONFIDENCE_CM, _NO_CONFIDENCE_CM = 0.35, 1.2  # misfit of the stiff landmarks to the rig's mean
+_SURE_YAW_RAD, _LOST_YAW_RAD = 0.6, 1.2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one face does.
+
+    `control` is `(SIZE,)` float32, own array: actions 0-5 absolute (the driver's neutral is not yet taken off), gaze
+    against the head, head angles against the camera, `shift_x`/`shift_y` the face's place left of (the person's left:
+    picture right) and above the picture's centre in inter-ocular distances, `scale` the inter-ocular distance as a
+    fraction of the picture's height. `confidence` 0-1: how face-like the landmarks are and how much of it was seen.
+    """
+
+    control: np.ndarray
+    confidence: float
+
+
+class AuEstimator:
+    """Runs the AU regressor on tracked faces.
+
+    Raises:
+        EngineError: the model or the backend does not load.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: str = "auto",
+        device: str = "auto",
+        model: str | Path = MODEL_PATH,
+        rig: LandmarkRig | None = None,
+    ) -> None:
+        rig = rig or LandmarkRig.load()
+        self._mean_cm = rig.mean_cm[:TRACKED_COUNT].astype(np.float64)
+        self._engine = engines.load(model, backend=engine, device=device)
+
+    @property
+    def engine_info(self) -> engines.EngineInfo:
+        """Backend, device and versions that run the model."""
+        return self._engine.info
+
+    def estimate(self, face: Face) -> Estimate:
+        """The control vector of one face."""
+        aligned = align(face.landmarks_px, self._mean_cm)
+        angles = np.array(angles_from_rotation(aligned.rotation), np.float32)
+        out = self._engine.run(
+            {"landmarks_cm": aligned.landmarks_cm[None].astype(np.float32), "head_rad": angles[None]}
+        )
+        control = facs.rest()
+        control[: facs.INTENSITY_COUNT] = out["intensities"][0]
+        control[[facs.INDEX[name] for name in facs.GAZE_NAMES]] = out["gaze_rad"][0]
+        control[[facs.INDEX[name] for name in facs.HEAD_NAMES]] = *angles, *_placement(face)
+        low, high = facs.LOW.copy(), facs.HIGH.copy()
+        low[-3:], high[-3:] = -np.inf, np.inf  # shift and scale are still in picture units here
+        return Estimate(np.clip(control, low, high), _confidence(aligned, self._mean_cm, angles))
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Landmarks moved, turned and scaled onto the rig's mean head; batch axes as given."""
+
+    landmarks_cm: np.ndarray  # (..., 478, 3), x to the person's left, y up, z forward
+    rotation: np.ndarray  # (..., 3, 3), head frame to camera frame
+
+
+def align(landmarks_px: np.ndarray, mean_cm: np.ndarray) -> Aligned:
+    """Take head pose, place and size out of landmarks `(..., 478, 3)` px (y down, z away from the camera).
+
+    Only landmarks that no action moves much decide (Umeyama 1991 over `STIFF`). `mean_cm` is `(478, 3)`.
+    """
+    points = np.asarray(landmarks_px, np.float64) * _TO_RIG
+    stiff, model = points[..., STIFF, :], mean_cm[list(STIFF)]
+    centre, model_centre = stiff.mean(-2, keepdims=True), model.mean(0)
+    a, b = model - model_centre, stiff - centre
+    u, _, vt = np.linalg.svd(np.swapaxes(b, -1, -2) @ a)
+    u[..., :, 2] *= np.sign(np.linalg.det(u @ vt))[..., None]
+    rotation = u @ vt
+    turned = (points - centre) @ rotation
+    scale = np.sqrt((a**2).sum() / (b**2).sum((-1, -2)))[..., None, None]
+    return Aligned(turned * scale + model_centre, rotation)
+
+
+def _placement(face: Face) -> tuple[float, float, float]:
+    """`shift_x`, `shift_y`, `scale` as in `Estimate`."""
+    width, height = face.image_size
+    right, left = face.landmarks_px[RIGHT_IRIS[0]], face.landmarks_px[LEFT_IRIS[0]]
+    ocular = max(float(np.linalg.norm(left - right)), 1e-3)  # in three dimensions: it stays as the head turns
+    middle = (left + right) / 2
+    return (
+        float(middle[0] - (width - 1) / 2) / ocular,
+        float((height - 1) / 2 - middle[1]) / ocular,
+        ocular / height,
+    )
+
+
+def _confidence(aligned: Aligned, mean_cm: np.ndarray, angles: np.ndarray) -> float:
+    misfit = np.sqrt(((aligned.landmarks_cm[list(STIFF)] - mean_cm[list(STIFF)]) ** 2).sum(-1).mean())
+    shape = np.interp(misfit, [_FULL_CONFIDENCE_CM, _NO_CONFIDENCE_CM], [1.0, 0.0])
+    seen = np.interp(abs(angles[0]), [_SURE_YAW_RAD, _LOST_YAW_RAD], [1.0, 0.0])
+    return float(shape * seen)

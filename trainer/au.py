@@ -1,0 +1,195 @@
+"""`python -m trainer au`: train the AU regressor and export it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from puppet import facs
+from puppet.errors import ConfigError
+from puppet.estimate import MODEL_PATH
+from puppet.rig import LandmarkRig
+from trainer.au_model_params import RegressorParams
+from trainer.au_noise import TrackerNoise, tracker_noise
+from trainer.au_rig import Samples, rig_samples
+from trainer.au_sampling import mirrored_columns
+from trainer.split import is_held_out
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AuConfig:
+    """Train the AU regressor on rig faces, animated photographs and, optionally, OpenFace labels."""
+
+    faces_dir: Path = Path("../shared/faces")
+    """Folder with manifest.csv and the training stills."""
+    cache_dir: Path = Path("data")
+    """Tracked landmarks and generated data sets."""
+    run_dir: Path | None = None
+    """Run folder; default runs/au-<time>."""
+    output: Path = MODEL_PATH
+    """ONNX file that is written at the end."""
+    photos: Path | None = Path("data/au_photos.npz")
+    """Animated photographs made by `python -m trainer au-photos`; None trains without."""
+    labels: Path | None = None
+    """Folder of videos with OpenFace CSVs beside them, an additional source."""
+    rig_share: float = 0.5
+    """Share of rig faces in a batch; the rest are photographs (and labelled videos)."""
+    steps: int = 12000
+    """Optimiser steps."""
+    batch: int = 512
+    """Samples per step."""
+    pool: int = 98304
+    """Rig faces kept in memory."""
+    refresh: int = 8192
+    """Rig faces made anew at every evaluation."""
+    learning_rate: float = 1e-3
+    """Peak of the one-cycle schedule."""
+    weight_decay: float = 1e-4
+    """AdamW's."""
+    evaluate_every: int = 1000
+    """Steps between evaluations and checkpoints."""
+    seed: int = 0
+    """Seeds data and weights."""
+    resume: bool = False
+    """Go on from the checkpoint in --run-dir."""
+    dry_run: bool = False
+    """Print what would be done and stop."""
+    network: RegressorParams = field(default_factory=RegressorParams)
+
+
+def train(config: AuConfig) -> None:
+    """Train, evaluate on held-out people, export.
+
+    Raises:
+        ConfigError: a share or a folder that can't be used.
+        InputError: data are missing.
+    """
+    if not 0 <= config.rig_share <= 1:
+        raise ConfigError(f"--rig-share {config.rig_share}: expected 0 to 1.")
+    if config.resume and config.run_dir is None:
+        raise ConfigError("--resume needs --run-dir: expected the folder of the run to go on with.")
+    if config.dry_run:
+        print(json.dumps(dataclasses.asdict(config), indent=2, default=str))
+        return
+    run_dir = config.run_dir or Path("runs") / time.strftime("au-%Y%m%d-%H%M%S")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(message)s",
+        handlers=[logging.FileHandler(run_dir / "log.txt"), logging.StreamHandler()],
+    )
+    (run_dir / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2, default=str))
+    data = AuData.prepare(config)
+    from trainer.au_loop import fit_regressor  # torch is imported only to train
+
+    fit_regressor(config, data, run_dir)
+
+
+@dataclass
+class AuData:
+    """Training pools, refreshed as training goes, and fixed held-out sets."""
+
+    rig: LandmarkRig
+    noise: TrackerNoise
+    faces: Samples
+    photos: Samples | None
+    held_out: dict[str, Samples]
+    rng: np.random.Generator
+
+    @classmethod
+    def prepare(cls, config: AuConfig) -> AuData:
+        rng, rig = np.random.default_rng(config.seed), LandmarkRig.load()
+        noise = tracker_noise(config.faces_dir, config.cache_dir, rig)
+        unseen = np.array([is_held_out(person) for person in noise.persons])
+        held_out = {"rig": rig_samples(np.random.default_rng(12345), 4096, rig, noise.of(unseen))}
+        photos = None
+        if config.photos is not None:
+            from trainer.au_photos import load_photos
+
+            seen_photos, unseen_photos = load_photos(config.photos, rig)
+            photos, held_out["photos"] = seen_photos, unseen_photos
+        if config.labels is not None:
+            from trainer.openface_labels import labelled_videos
+
+            videos = labelled_videos(config.labels, config.cache_dir, rig)
+            photos = videos if photos is None else Samples.concatenate([photos, videos])
+        noise = noise.of(~unseen)
+        chunks = [rig_samples(rng, 8192, rig, noise) for _ in range(max(1, config.pool // 8192))]
+        return cls(rig, noise, Samples.concatenate(chunks), photos, held_out, rng)
+
+    def refresh(self, count: int) -> None:
+        """Replace `count` rig faces by new ones."""
+        if count == 0:
+            return
+        new = rig_samples(self.rng, count, self.rig, self.noise)
+        places = self.rng.choice(len(self.faces.intensities), count, replace=False)
+        for name in ("landmarks_cm", "head_rad", "intensities", "gaze_rad"):
+            getattr(self.faces, name)[places] = getattr(new, name)
+
+    def batch(self, size: int, rig_share: float) -> Samples:
+        """Random samples, half of them mirrored, photographs with fresh jitter."""
+        count = size if self.photos is None else round(size * rig_share)
+        parts = [self.faces.take(self.rng.integers(len(self.faces.intensities), size=count))]
+        if count < size and self.photos is not None:
+            chosen = self.photos.take(self.rng.integers(len(self.photos.intensities), size=size - count))
+            jitter = self.noise.jitter_cm[self.rng.integers(len(self.noise.jitter_cm), size=size - count)]
+            parts.append(dataclasses.replace(chosen, landmarks_cm=chosen.landmarks_cm + 0.5 * jitter))
+        return self._half_mirrored(Samples.concatenate(parts))
+
+    def _half_mirrored(self, samples: Samples) -> Samples:
+        flip = self.rng.random(len(samples.intensities)) < 0.5
+        flipped = mirror(samples.take(flip), self.noise.mirror)
+        for name in ("landmarks_cm", "head_rad", "intensities", "gaze_rad"):
+            getattr(samples, name)[flip] = getattr(flipped, name)
+        return samples
+
+
+def mirror(samples: Samples, mirror_map: np.ndarray) -> Samples:
+    """What the mirror shows: landmarks and sides swapped, yaw, roll and sideways gaze negated."""
+    return Samples(
+        samples.landmarks_cm[:, mirror_map] * np.array([-1, 1, 1], np.float32),
+        samples.head_rad * np.array([-1, 1, -1], np.float32),
+        samples.intensities[:, mirrored_columns()],
+        samples.gaze_rad * np.array([-1, 1], np.float32),
+    )
+
+
+def write_curves(run_dir: Path, rows: list[dict[str, float]]) -> None:
+    """`metrics.csv` and `curves.png` of a run so far."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with open(run_dir / "metrics.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4))
+    for axis, names in zip(axes, (("loss",), [n for n in rows[0] if "pearson" in n]), strict=True):
+        for name in names:
+            axis.plot([r["step"] for r in rows], [r[name] for r in rows], label=name)
+        axis.set_xlabel("step")
+        axis.legend()
+    figure.tight_layout()
+    figure.savefig(run_dir / "curves.png", dpi=90)
+    plt.close(figure)
+
+
+def pearson(estimated: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """Pearson correlation per OpenFace AU; `(N, INTENSITY_COUNT)` each, sides averaged, estimates limited to 0-5."""
+    estimated = np.clip(estimated, 0, facs.MAX_INTENSITY)
+    scores = {}
+    for au in facs.OPENFACE_AUS:
+        a, b = facs.unsided(estimated, au), facs.unsided(true, au)
+        scores[au] = float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-6 and b.std() > 1e-6 else 0.0
+    return scores

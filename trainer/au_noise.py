@@ -1,0 +1,119 @@
+"""The tracker's errors, measured on training stills and kept as pools to draw from.
+
+Systematic: what is left of a person's landmarks after the rig is fitted; it stays while the face moves. Jitter: how
+landmarks move when the same picture is shifted, scaled, darkened, blurred by noise and JPEG. Both in the head frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.progress import track as progress
+
+from puppet.estimate import align
+from puppet.landmarks import FACE_COUNT, TRACKED_COUNT
+from puppet.rig import LandmarkRig
+from puppet.track import FaceTracker
+from trainer.correspondence import mean_face, mirror_landmarks
+from trainer.tracking import Stills, read_rgb, stills
+
+JITTER_STILLS, JITTER_SHOTS = 320, 6
+_MAX_RESIDUAL = 0.035  # fits worse than this are no faces, or half hidden ones
+
+
+@dataclass(frozen=True)
+class TrackerNoise:
+    """Pools of errors in the head frame, cm."""
+
+    systematic_cm: np.ndarray  # (N, 478, 3) float32, irises zero
+    persons: np.ndarray  # (N,) str, whose error it is
+    jitter_cm: np.ndarray  # (M, 478, 3) float32
+    mirror: np.ndarray  # (478,) landmark that a mirror maps each to
+
+    def of(self, chosen: np.ndarray) -> TrackerNoise:
+        """The same with some people's systematic errors only."""
+        return TrackerNoise(self.systematic_cm[chosen], self.persons[chosen], self.jitter_cm, self.mirror)
+
+    def sample(self, rng: np.random.Generator, count: int, *, strength: tuple[float, float] = (0.5, 1.2)) -> np.ndarray:
+        """`(count, 478, 3)` float32: a person's error at a strength plus one jitter, each mirrored half of the time."""
+        systematic = self.systematic_cm[rng.integers(len(self.systematic_cm), size=count)]
+        systematic = systematic * rng.uniform(*strength, (count, 1, 1)).astype(np.float32)
+        jitter = self.jitter_cm[rng.integers(len(self.jitter_cm), size=count)]
+        return self._half_mirrored(rng, systematic) + self._half_mirrored(rng, jitter)
+
+    def _half_mirrored(self, rng: np.random.Generator, errors: np.ndarray) -> np.ndarray:
+        flipped = errors[:, self.mirror] * np.array([-1, 1, 1], np.float32)
+        return np.where(rng.random((len(errors), 1, 1)) < 0.5, flipped, errors)
+
+
+def tracker_noise(faces_dir: Path, cache_dir: Path, rig: LandmarkRig) -> TrackerNoise:
+    """Measure the pools, or read them from the cache."""
+    cached = cache_dir / "noise.npz"
+    if not cached.is_file():
+        pictures = stills(faces_dir, cache_dir)
+        neutral = pictures.landmarks_px[["neutral-front" in file for file in pictures.files]]
+        mirror = np.r_[mirror_landmarks(mean_face(neutral)), _mirrored_irises()]
+        systematic, persons = _systematic(pictures, rig)
+        jitter = _jitter(faces_dir, pictures, rig)
+        np.savez_compressed(cached, systematic=systematic, persons=persons, jitter=jitter, mirror=mirror)
+    with np.load(cached) as file:
+        return TrackerNoise(
+            file["systematic"].astype(np.float32), file["persons"], file["jitter"].astype(np.float32), file["mirror"]
+        )
+
+
+def _mirrored_irises() -> list[int]:
+    return [473, 476, 475, 474, 477, 468, 471, 470, 469, 472]  # the rim's left and right points swap as well
+
+
+def _systematic(pictures: Stills, rig: LandmarkRig) -> tuple[np.ndarray, np.ndarray]:
+    errors, persons = [], []
+    for landmarks, person in progress(
+        list(zip(pictures.landmarks_px, pictures.persons, strict=True)), description="fitting stills"
+    ):
+        fit = rig.fit(landmarks)
+        if fit.residual > _MAX_RESIDUAL:
+            continue
+        error = np.zeros((TRACKED_COUNT, 3), np.float16)
+        model = rig.points(fit.identity, fit.weights)[:FACE_COUNT]
+        error[:FACE_COUNT] = fit.unproject(landmarks[:FACE_COUNT].astype(np.float64)) - model
+        errors.append(error)
+        persons.append(person)
+    return np.stack(errors), np.array(persons)
+
+
+def _jitter(faces_dir: Path, pictures: Stills, rig: LandmarkRig) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    mean = rig.mean_cm[:TRACKED_COUNT].astype(np.float64)
+    tracker, jitter = FaceTracker(static=True), []
+    for i in progress(rng.permutation(len(pictures.files))[:JITTER_STILLS], description="measuring jitter"):
+        rgb, shots = read_rgb(faces_dir / str(pictures.files[i])), []
+        for _ in range(JITTER_SHOTS):
+            face = tracker.track(disturb(rng, rgb))
+            if face is not None:
+                shots.append(align(face.landmarks_px, mean).landmarks_cm)
+        if len(shots) >= 3:
+            shots = np.stack(shots)
+            unbiased = np.sqrt(len(shots) / (len(shots) - 1))
+            jitter.append(((shots - shots.mean(0)) * unbiased).astype(np.float16))
+    tracker.close()
+    jitter = np.concatenate(jitter)
+    size = np.sqrt((jitter.astype(np.float32) ** 2).mean((1, 2)))
+    return jitter[size < np.quantile(size, 0.98)]  # the rest lost the face
+
+
+def disturb(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
+    """The picture as another camera might take it: moved, scaled, tilted, brighter or darker, noisy, compressed."""
+    height, width = rgb.shape[:2]
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    matrix = cv2.getRotationMatrix2D(centre, rng.normal(0, 3), rng.uniform(0.75, 1.05))
+    matrix[:, 2] += rng.normal(0, 0.03, 2) * (width, height)
+    moved = cv2.warpAffine(rgb, matrix, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+    lit = moved.astype(np.float32) * rng.uniform(0.6, 1.25) + rng.normal(0, rng.uniform(0.5, 6), moved.shape)
+    _, data = cv2.imencode(
+        ".jpg", np.clip(lit, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 96))]
+    )
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)

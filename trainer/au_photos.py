@@ -1,0 +1,167 @@
+"""`python -m trainer au-photos`. Source 2: photographs animated by the motion step with sampled actions, then tracked.
+
+This is where the regressor learns how the tracker really responds, which is weaker than the rig's own motion, and it
+closes the loop: what is estimated is what the generator needs to do the same.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from rich.progress import track as progress
+
+from puppet import facs
+from puppet.errors import InputError, PortraitError
+from puppet.rig import LandmarkRig
+from puppet.track import FaceTracker
+from trainer.au_noise import disturb
+from trainer.au_rig import Samples, aligned_samples
+from trainer.au_sampling import sample_gaze, sample_intensities
+from trainer.split import is_held_out
+from trainer.tracking import Stills, read_rgb, stills
+
+log = logging.getLogger(__name__)
+
+_MAX_YAW_RAD, _MIN_FACE_PX = 0.3, 110
+
+
+class AnimatedPhoto(Protocol):
+    """A picture that can do things: `puppet.puppet.Puppet` or `trainer.plain_warp.PlainWarp`."""
+
+    rest_control: np.ndarray
+
+    def render(self, control: np.ndarray) -> np.ndarray: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class PhotosConfig:
+    """Animate the training stills with random actions and track the results."""
+
+    faces_dir: Path = Path("../shared/faces")
+    """Folder with manifest.csv and the training stills."""
+    cache_dir: Path = Path("data")
+    """Where tracked landmarks are kept."""
+    output: Path = Path("data/au_photos.npz")
+    """Data set to write."""
+    motion: Literal["puppet", "plain"] = "puppet"
+    """The program's generator, or a plain landmark warp."""
+    photos: int = 1200
+    """How many stills, at most."""
+    shots: int = 12
+    """Random actions per still."""
+    seed: int = 0
+    """Seeds the choice of stills and actions."""
+    dry_run: bool = False
+    """Print what would be done and stop."""
+
+
+def make_photos(config: PhotosConfig) -> None:
+    """Write landmarks, controls and persons of animated photographs.
+
+    Raises:
+        InputError: the stills are missing.
+    """
+    if config.dry_run:
+        print(f"would animate {config.photos} stills x {config.shots} by {config.motion} into {config.output}")
+        return
+    rng, rig = np.random.default_rng(config.seed), LandmarkRig.load()
+    pictures = _usable(stills(config.faces_dir, config.cache_dir), rig)
+    order = rng.permutation(len(pictures.files))[: config.photos]
+    tracker = FaceTracker(static=True)
+    columns: list[list] = [[], [], []]
+    for i in progress(order, description="animating stills"):
+        try:
+            photo = _open(config, pictures, int(i), rig)
+        except PortraitError as exc:
+            log.info("left out %s: %s", pictures.files[i], exc)
+            continue
+        shots = animate(rng, photo, tracker, rig, config.shots)
+        photo.close()
+        if config.motion == "plain":
+            for _, control in shots:  # it moves no eyes
+                control[[facs.INDEX[n] for n in facs.GAZE_NAMES]] = np.nan
+        for landmarks, control in shots:
+            for column, value in zip(columns, (landmarks, control, pictures.persons[i]), strict=True):
+                column.append(value)
+    tracker.close()
+    config.output.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        config.output,
+        landmarks_px=np.stack(columns[0]),
+        controls=np.stack(columns[1]),
+        persons=np.array(columns[2]),
+        names=json.dumps(facs.NAMES),
+    )
+    print(f"{config.output}: {len(columns[0])} shots of {len(set(columns[2]))} people")
+
+
+def animate(
+    rng: np.random.Generator, photo: AnimatedPhoto, tracker: FaceTracker, rig: LandmarkRig, count: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Tracked landmarks `(478, 3)` px and the control `(SIZE,)` that was rendered, for random controls."""
+    controls = random_controls(rng, photo.rest_control, rig, count)
+    shots = []
+    for control in controls:
+        face = tracker.track(disturb(rng, photo.render(control)))
+        if face is not None:
+            shots.append((face.landmarks_px, control))
+    return shots
+
+
+def random_controls(rng: np.random.Generator, rest: np.ndarray, rig: LandmarkRig, count: int) -> np.ndarray:
+    """`(count, SIZE)` float32: actions, gaze and a moderate head turn; the first is the photograph as it is."""
+    controls = np.tile(facs.rest(), (count, 1))
+    controls[:, : facs.INTENSITY_COUNT] = sample_intensities(rng, count, rig)
+    controls[:, [facs.INDEX[n] for n in facs.GAZE_NAMES]] = sample_gaze(rng, count) * [0.6, 0.5]
+    turn = np.clip(rng.normal(0, 1, (count, 3)), -2, 2) * [0.14, 0.1, 0.1]
+    controls[:, [facs.INDEX[n] for n in facs.HEAD_NAMES[:3]]] = turn * (rng.random((count, 1)) < 0.7)
+    controls[0] = rest
+    return controls.astype(np.float32)
+
+
+def load_photos(path: Path, rig: LandmarkRig) -> tuple[Samples, Samples]:
+    """Shots of people seen in training and of held-out people.
+
+    Raises:
+        InputError: the data set is missing or from another control table.
+    """
+    try:
+        with np.load(path) as file:
+            landmarks, controls, persons = file["landmarks_px"], file["controls"], file["persons"]
+            names = tuple(json.loads(str(file["names"])))
+    except (OSError, KeyError, ValueError) as exc:
+        raise InputError(
+            f"{path} can't be read ({exc}): expected animated photographs. "
+            "Make them with `python -m trainer au-photos`, or train without by `--photos None`."
+        ) from exc
+    if names != facs.NAMES:
+        raise InputError(f"{path} was made with another control table: make it again by `python -m trainer au-photos`.")
+    gaze = controls[:, [facs.INDEX[n] for n in facs.GAZE_NAMES]]
+    samples = aligned_samples(landmarks, controls[:, : facs.INTENSITY_COUNT], gaze, rig)
+    unseen = np.array([is_held_out(str(person)) for person in persons])
+    return samples.take(~unseen), samples.take(unseen)
+
+
+def _usable(pictures: Stills, rig: LandmarkRig) -> Stills:
+    """Faces large enough and turned to the camera."""
+    span = np.ptp(pictures.landmarks_px[:, :, 1], axis=1)
+    turned = np.array([abs(a[0]) for a in aligned_samples(pictures.landmarks_px, None, None, rig).head_rad])
+    return pictures.take((span > _MIN_FACE_PX) & (turned < _MAX_YAW_RAD))
+
+
+def _open(config: PhotosConfig, pictures: Stills, i: int, rig: LandmarkRig) -> AnimatedPhoto:
+    path = config.faces_dir / str(pictures.files[i])
+    if config.motion == "plain":
+        from trainer.plain_warp import PlainWarp
+
+        return PlainWarp(read_rgb(path), pictures.landmarks_px[i], rig)
+    from puppet.puppet import Puppet
+
+    return Puppet.load(path)
