@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from puppet.errors import PortraitError
-from puppet.track import Face, FaceTracker
+from puppet.track import Face, FaceTracker, quiet_mediapipe
 
 MAX_MEGAPIXELS = 40.0
 MIN_FACE_PX = 64  # width of the face; below it lids and lips are two pixels high
@@ -139,10 +139,11 @@ def _track_crop(tracker: FaceTracker, rgb: np.ndarray, box: np.ndarray) -> Face 
 
 def _distant_boxes(rgb: np.ndarray) -> list[np.ndarray]:
     """Boxes `(left, top, right, bottom)` from MediaPipe's full-range detector, which sees smaller faces."""
-    from mediapipe.python.solutions.face_detection import FaceDetection
+    with quiet_mediapipe():
+        from mediapipe.python.solutions.face_detection import FaceDetection
 
     height, width = rgb.shape[:2]
-    with FaceDetection(model_selection=1, min_detection_confidence=0.5) as detector:
+    with quiet_mediapipe(), FaceDetection(model_selection=1, min_detection_confidence=0.5) as detector:
         found = detector.process(np.ascontiguousarray(rgb)).detections or []
     boxes = []
     for detection in found:

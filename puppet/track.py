@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,13 +55,10 @@ class FaceTracker:
     """
 
     def __init__(self, *, max_faces: int = 1, static: bool = False) -> None:
-        os.environ.setdefault("GLOG_minloglevel", "2")  # MediaPipe's own switch: errors only
-        with _quiet_native_log():
-            with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # protobuf and matplotlib, imported by MediaPipe, warn of their own past
-                from mediapipe.python.solutions.face_mesh import FaceMesh
+        self._has_found = False
+        with quiet_mediapipe():
+            from mediapipe.python.solutions.face_mesh import FaceMesh
+
             self._mesh = FaceMesh(static_image_mode=static, max_num_faces=max_faces, refine_landmarks=True)
             # The first picture builds MediaPipe's delegates, and logs; better here than in the first live frame.
             self._process(np.zeros((64, 64, 3), np.uint8))
@@ -83,8 +81,11 @@ class FaceTracker:
 
     def _process(self, rgb: np.ndarray) -> list[np.ndarray]:
         """`(478, 3)` float32 normalised landmarks of each face."""
-        found = self._mesh.process(np.ascontiguousarray(rgb)).multi_face_landmarks
-        return [_points(face) for face in found or []]
+        # The first face is the last occasion on which MediaPipe has something to say.
+        with contextlib.nullcontext() if self._has_found else quiet_mediapipe():
+            found = self._mesh.process(np.ascontiguousarray(rgb)).multi_face_landmarks or []
+        self._has_found = self._has_found or bool(found)
+        return [_points(face) for face in found]
 
 
 def _points(landmark_list) -> np.ndarray:
@@ -97,9 +98,23 @@ _NOISE = re.compile(
 )
 
 
+_one_at_a_time = threading.RLock()  # stderr belongs to the whole process
+
+
 @contextlib.contextmanager
-def _quiet_native_log() -> Iterator[None]:
-    """Hold back what native code writes to stderr, then pass on all but MediaPipe's known start-up lines."""
+def quiet_mediapipe() -> Iterator[None]:
+    """Import, make and first use of MediaPipe's parts without their known start-up lines and warnings.
+
+    They can't be switched off: native code writes them to stderr. What else is written there meanwhile comes out after.
+    """
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what MediaPipe imports warns of its own past
+        with _filtered_stderr():
+            yield
+
+
+@contextlib.contextmanager
+def _filtered_stderr() -> Iterator[None]:
     try:
         stderr_copy = os.dup(2)
     except OSError:  # no stderr at all (pythonw on Windows)

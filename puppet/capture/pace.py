@@ -1,0 +1,41 @@
+"""Time for drivers that have none of their own: play a file as if it were live, or at another rate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from puppet.capture import Frame, Observation
+
+
+def paced(
+    items: Iterable[Frame | Observation],
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Frame | Observation]:
+    """Each item at its time, counted from the first; its capture time is when it was due, however late it is taken."""
+    start_s = None
+    for item in items:
+        if start_s is None:
+            start_s = clock() - item.time_s
+        due_s = start_s + item.time_s
+        early_s = due_s - clock()
+        if early_s > 0:
+            sleep(early_s)
+        yield replace(item, captured_s=due_s)
+
+
+def resampled(observations: Iterable[Observation], fps: float) -> Iterator[Observation]:
+    """The same performance at a constant rate: each moment shows the newest observation that is not later."""
+    index, shown, start_s = 0, None, 0.0
+    for observation in observations:
+        if shown is None:
+            start_s = observation.time_s
+        while shown is not None and start_s + index / fps < observation.time_s - 1e-9:
+            yield replace(shown, index=index, time_s=start_s + index / fps)
+            index += 1
+        shown = observation
+    if shown is not None:
+        yield replace(shown, index=index, time_s=start_s + index / fps)

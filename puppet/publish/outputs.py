@@ -1,0 +1,114 @@
+"""All sinks of a run together: opened with what is there, and one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from puppet.errors import DeviceError, PuppetError
+from puppet.publish import Command, Rendering, Sink, open_sink
+
+log = logging.getLogger(__name__)
+
+
+class Outputs:
+    """Sinks of one run.
+
+    `is_live`: a sink that fails is closed, remembered in `failures` and left out. Otherwise its error is raised.
+    """
+
+    def __init__(self, *, size: tuple[int, int], fps: float, is_live: bool) -> None:
+        self._size, self._fps, self._is_live = size, fps, is_live
+        self._sinks: list[Sink] = []
+        self._recorder: Sink | None = None
+        self.failures: list[PuppetError] = []
+
+    @property
+    def names(self) -> list[str]:
+        return [sink.name for sink in self._sinks]
+
+    @property
+    def is_recording(self) -> bool:
+        return self._recorder is not None
+
+    def open(self, texts: Sequence[str], *, record: Path | None = None, au_log: Path | None = None) -> None:
+        """Open what is asked for. A device that is missing is named and left out; a file has to open.
+
+        Raises:
+            DeviceError: a file can't be written, or nothing is left to publish to.
+        """
+        if record is not None:
+            self.start_recording(record)
+        if au_log is not None:
+            from puppet.publish.au_log import AuLog
+
+            self._sinks.append(AuLog(au_log))
+        for text in texts:
+            try:
+                self._sinks.append(open_sink(text, size=self._size, fps=self._fps))
+            except DeviceError as error:
+                log.warning("%s", error)
+        if not self._sinks:
+            raise DeviceError(
+                f"nothing is left to publish to: {', '.join(texts)} could not be opened. "
+                "Add --record out.mp4 to write a file, or --output null to only measure."
+            )
+
+    def publish(self, rendering: Rendering) -> None:
+        """To all sinks, in order.
+
+        Raises:
+            PuppetError: a sink failed, and this is not live, or it was the last one.
+        """
+        for sink in list(self._sinks):
+            try:
+                sink.publish(rendering)
+            except PuppetError as error:
+                self._leave_out(sink, error)
+
+    def commands(self) -> list[Command]:
+        """What the user asked for since the last call."""
+        return [command for sink in self._sinks for command in sink.commands()]
+
+    def start_recording(self, path: Path | None = None) -> Path:
+        """Record to `path`, or to a new file named after the time, in the working folder.
+
+        Raises:
+            DeviceError: it can't be written.
+        """
+        from puppet.publish.recorder import Recorder
+
+        path = path or Path(time.strftime("puppet-%Y%m%d-%H%M%S.mp4"))
+        self._recorder = Recorder(path, size=self._size, fps=self._fps, may_drop=self._is_live)
+        self._sinks.append(self._recorder)
+        return path
+
+    def stop_recording(self) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder in self._sinks:
+            self._sinks.remove(recorder)
+            self._close(recorder)
+
+    def close(self) -> None:
+        """Finish all files. What fails now is remembered, after all others were finished."""
+        while self._sinks:
+            self._close(self._sinks.pop())
+
+    def _leave_out(self, sink: Sink, error: PuppetError) -> None:
+        self._sinks.remove(sink)
+        if sink is self._recorder:
+            self._recorder = None
+        self._close(sink)
+        if not self._is_live or not self._sinks:
+            raise error
+        log.warning("%s", error)
+        self.failures.append(error)
+
+    def _close(self, sink: Sink) -> None:
+        try:
+            sink.close()
+        except PuppetError as error:
+            log.warning("%s", error)
+            self.failures.append(error)
