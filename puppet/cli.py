@@ -16,7 +16,7 @@ import tyro
 
 from puppet import config
 from puppet.config import Options
-from puppet.errors import ConfigError, PuppetError
+from puppet.errors import ConfigError, EngineError, PuppetError
 
 DESCRIPTION = """Join a video call as a portrait: your face moves, the picture answers.
 
@@ -45,7 +45,7 @@ def main(args: Sequence[str] | None = None) -> int:
             return load(COMMANDS[args[0]])(args[1:])
         options = parse(args)
         return load("puppet.live:run")(options)
-    except PuppetError as error:
+    except (PuppetError, EngineError) as error:
         if is_debug:
             traceback.print_exc()
         print(f"puppet: {error}", file=sys.stderr)

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from puppet import install
 from puppet.errors import DeviceError
 from puppet.publish import Command, Rendering
-
-INSTALL = {
-    "linux": "install it with `sudo apt install v4l2loopback-dkms` and load it with "
-    '`sudo modprobe v4l2loopback devices=1 card_label="Puppet" exclusive_caps=1`',
-    "darwin": "install OBS 30 or later (`brew install --cask obs`), start it, press Start Virtual Camera once, quit it",
-    "win32": "install OBS (`winget install OBSProject.OBSStudio`), start it, press Start Virtual Camera once, quit it",
-}
-"""What to do where no virtual camera driver is installed, by `sys.platform`."""
 
 
 class VirtualCamera:
@@ -44,8 +36,9 @@ class VirtualCamera:
         except RuntimeError as error:  # every backend's reason, one a line
             reasons = "; ".join(str(error).splitlines())
             wanted = f"virtual camera {device}" if device else "a virtual camera"
-            cure = INSTALL.get(sys.platform, "install a virtual camera driver that pyvirtualcam knows")
-            raise DeviceError(f"{wanted} could not be opened ({reasons}). If there is no driver, {cure}.") from error
+            raise DeviceError(
+                f"{wanted} could not be opened ({reasons}). No driver? {install.virtual_camera()}"
+            ) from error
         self.device: str = self._camera.device
         self.name = f"virtualcam {self.device}"
 

@@ -1,0 +1,146 @@
+"""`python -m puppet devices` and `doctor`: what this machine has, what it lacks, and the line that fixes it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from puppet import install
+from puppet.capture.devices import CaptureDevice, list_cameras
+from puppet.errors import ConfigError
+
+REQUIRED_PACKAGES = ("mediapipe", "numpy", "openvino", "onnxruntime", "av", "pyvirtualcam", "scikit-image")
+LOADED_LIBRARIES = ("cv2", "mediapipe.python._framework_bindings", "av", "onnxruntime", "openvino")
+MODELS = ("au_regressor.onnx", "landmark_rig.safetensors", "mouth.safetensors")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked for."""
+
+    name: str
+    found: str  # what there is, or what is wrong
+    fix: str = ""  # the line that helps; empty: nothing is missing
+    is_needed: bool = True  # False: the puppet runs without it
+
+    @property
+    def mark(self) -> str:
+        return "ok  " if not self.fix else "FAIL" if self.is_needed else "miss"
+
+
+def devices(args: Sequence[str]) -> int:
+    """Print cameras and virtual cameras by name."""
+    _no_arguments("devices", args)
+    cameras = list_cameras()
+    usable = [c for c in cameras if not c.is_own]
+    print("Cameras (--driver camera:N):")
+    for camera in usable:
+        print(f"  camera:{camera.index}  {camera.name}  {camera.path}".rstrip())
+    if not usable:
+        print("  none found. Connect one, or try --driver demo.")
+    virtual = [c for c in cameras if c.is_own or c.is_loopback]
+    print("Virtual cameras (--output virtualcam or virtualcam:DEVICE):")
+    for camera in virtual:
+        print(f"  {camera.path or camera.name}  {camera.name}")
+    if not virtual:
+        print(f"  none found. {install.virtual_camera()}")
+    return 0
+
+
+def doctor(args: Sequence[str]) -> int:
+    """Print every check; 1 where something is missing that the puppet can't run without."""
+    _no_arguments("doctor", args)
+    checks = [_python(), *_packages(), *_libraries(), *_models(), _display(), *_cameras(list_cameras())]
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        print(f"{check.mark}  {check.name:<{width}}  {check.found}")
+        if check.fix:
+            print(f"      {'':<{width}}  -> {check.fix}")
+    failed = [check for check in checks if check.fix and check.is_needed]
+    missing = [check for check in checks if check.fix and not check.is_needed]
+    if failed:
+        print(f"\n{len(failed)} of {len(checks)} checks failed: the puppet can't run before they are fixed.")
+    elif missing:
+        print(f"\nReady. Without {', '.join(check.name for check in missing)} it runs with what is left.")
+    else:
+        print("\nReady.")
+    return 1 if failed else 0
+
+
+def _no_arguments(command: str, args: Sequence[str]) -> None:
+    if set(args) - {"--debug"}:
+        raise ConfigError(f"`python -m puppet {command}` takes no arguments, not {' '.join(args)!r}.")
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if (3, 10) <= sys.version_info < (3, 13):
+        return Check("Python", version)
+    return Check("Python", f"{version}: MediaPipe's face mesh needs 3.10 to 3.12", "uv venv --python 3.12")
+
+
+def _packages() -> list[Check]:
+    checks = []
+    for package in REQUIRED_PACKAGES:
+        try:
+            checks.append(Check(package, metadata.version(package)))
+        except metadata.PackageNotFoundError:
+            checks.append(Check(package, "not installed", "pip install -e .  (in the project's folder)"))
+    return checks
+
+
+def _libraries() -> list[Check]:
+    """Native libraries that only show when they are loaded, each in a process of its own."""
+    checks = []
+    for module in LOADED_LIBRARIES:
+        name = module.partition(".")[0]
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", f"import {module}"], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0:
+            checks.append(Check(f"{name} loads", "yes"))
+            continue
+        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        is_library = sys.platform == "linux" and "shared object" in why
+        fix = install.opencv_libraries() if is_library else "pip install --force-reinstall -e ."
+        checks.append(Check(f"{name} loads", why, fix))
+    return checks
+
+
+def _models() -> list[Check]:
+    folder = Path(__file__).parent / "models"
+    missing = [name for name in MODELS if not (folder / name).is_file()]
+    if missing:
+        return [Check("models", f"{', '.join(missing)} missing from {folder}", "pip install --force-reinstall -e .")]
+    size = sum((folder / name).stat().st_size for name in MODELS)
+    return [Check("models", f"{len(MODELS)} files, {size / 1e6:.1f} MB")]
+
+
+def _display() -> Check:
+    from puppet.publish.preview import missing_display
+
+    why = missing_display()
+    if why is None:
+        return Check("display", os.environ.get("DISPLAY", "yes"))
+    return Check("display", "none", why, is_needed=False)
+
+
+def _cameras(cameras: Sequence[CaptureDevice]) -> list[Check]:
+    usable = [c for c in cameras if not c.is_own]
+    locked = [c.path for c in usable if c.path and not os.access(c.path, os.R_OK | os.W_OK)]
+    if locked:
+        fix = "sudo usermod -aG video $USER, then log in again"
+        camera = Check("camera", f"no permission to open {', '.join(locked)}", fix, is_needed=False)
+    elif usable:
+        camera = Check("camera", ", ".join(f"{c.index} {c.name}" for c in usable))
+    else:
+        camera = Check("camera", "none", "connect one, or use --driver demo or a video", is_needed=False)
+    virtual = [c.path or c.name for c in cameras if c.is_own or c.is_loopback]
+    if virtual:
+        return [camera, Check("virtual camera", ", ".join(virtual))]
+    return [camera, Check("virtual camera", "no driver", install.virtual_camera(), is_needed=False)]
