@@ -1,9 +1,14 @@
-"""What the preview draws over a rendering: AU bars, rate and latency, keys. Never part of what others see."""
+"""What the preview draws over a rendering: AU bars, rate and latency, keys. Never part of what others see.
+
+Text is drawn once and kept as layers that are added to a darkened part of the picture, which takes a millisecond.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -11,91 +16,114 @@ from puppet import facs
 from puppet.publish import Rendering
 
 INK = (236, 239, 244)
-DIM = (150, 158, 170)
+DIM = (120, 127, 138)
+RAIL = (60, 66, 76)
 ACCENT = (94, 190, 255)
 SHADE = 0.34  # what is left of the picture under a panel
 
 ROW_PX, FONT_PX, PANEL_PX, MARGIN_PX = 16, 12, 158, 10
 LABEL_PX = 44
+STATUS_PX = ROW_PX + 8
+STATUS_EVERY_S = 0.25  # numbers that change faster can't be read
+KEYS_SIZE_PX = (340, 20)  # width, height of a line
+ACTIVE_FROM = 0.04  # of full intensity
 
 
 class Overlay:
     """Draws on copies of renderings."""
 
     def __init__(self) -> None:
-        self._font = ImageFont.load_default(FONT_PX)
-        self._title_font = ImageFont.load_default(FONT_PX + 2)
+        self._labels = {is_active: _labels(INK if is_active else DIM) for is_active in (False, True)}
+        self._status, self._status_s = "", -np.inf
 
     def status(self, rgb: np.ndarray, rendering: Rendering) -> np.ndarray:
         """Rate, latency and the driver's state along the top, AU bars at the right; a new picture."""
-        canvas = _shaded(rgb, (0, 0, rgb.shape[1], ROW_PX + 8))
-        bars = self._bars_box(rgb.shape)
-        picture = Image.fromarray(_shaded(canvas, bars))
-        draw = ImageDraw.Draw(picture)
-        latency = "" if rendering.latency_ms is None else f"   latency {rendering.latency_ms:.0f} ms"
-        face = "" if rendering.has_face else "   no face: resting"
-        draw.text((MARGIN_PX, 5), f"{rendering.fps:.1f} fps{latency}{face}", INK, self._font)
-        draw.text((rgb.shape[1] - MARGIN_PX, 5), "? keys", DIM, self._font, anchor="ra")
-        self._draw_bars(draw, bars, rendering.control)
-        return np.asarray(picture)
+        if abs(rendering.time_s - self._status_s) > STATUS_EVERY_S:
+            latency = "" if rendering.latency_ms is None else f"   latency {rendering.latency_ms:.0f} ms"
+            face = "" if rendering.has_face else "   no face: resting"
+            self._status, self._status_s = f"{rendering.fps:.1f} fps{latency}{face}", rendering.time_s
+        rgb = rgb.copy()
+        top = _darken(rgb, 0, 0, rgb.shape[1], STATUS_PX)
+        _add(top, _text(self._status, INK), MARGIN_PX, 4)
+        hint = _text("? keys", DIM)
+        _add(top, hint, rgb.shape[1] - MARGIN_PX - hint.shape[1], 4)
+        bars = self._bars(rendering.control)
+        rows = max(0, min(len(bars), rgb.shape[0] - STATUS_PX - 3 * MARGIN_PX)) // ROW_PX * ROW_PX
+        left = max(0, rgb.shape[1] - PANEL_PX - MARGIN_PX)
+        _add(_darken(rgb, left, STATUS_PX + 8, left + PANEL_PX, STATUS_PX + 16 + rows), bars[:rows], 0, 4)
+        return rgb
 
     def note(self, rgb: np.ndarray, text: str) -> np.ndarray:
         """One line along the bottom; a new picture."""
+        rgb = rgb.copy()
         height, width = rgb.shape[:2]
-        picture = Image.fromarray(_shaded(rgb, (0, height - ROW_PX - 10, width, height)))
-        ImageDraw.Draw(picture).text((MARGIN_PX, height - ROW_PX - 5), text, INK, self._font)
-        return np.asarray(picture)
+        _add(_darken(rgb, 0, height - STATUS_PX, width, height), _text(text, INK), MARGIN_PX, 4)
+        return rgb
 
     def keys(self, rgb: np.ndarray, lines: Sequence[tuple[str, str]]) -> np.ndarray:
         """A panel of keys and what they do, in the middle; a new picture."""
-        height, width = rgb.shape[:2]
-        panel_width, panel_height = min(width, 340), min(height, (len(lines) + 2) * (ROW_PX + 4) + 12)
-        left, top = (width - panel_width) // 2, (height - panel_height) // 2
-        picture = Image.fromarray(_shaded(rgb, (left, top, left + panel_width, top + panel_height), 0.2))
-        draw = ImageDraw.Draw(picture)
-        draw.text((left + 18, top + 12), "Keys", INK, self._title_font)
+        rgb = rgb.copy()
+        (width, line_px), count = KEYS_SIZE_PX, len(lines) + 1
+        left, top = max(0, (rgb.shape[1] - width) // 2), max(0, (rgb.shape[0] - count * line_px - 24) // 2)
+        panel = _darken(rgb, left, top, left + width, top + count * line_px + 24, 0.16)
+        _add(panel, _text("Keys", INK), 18, 12)
         for row, (key, meaning) in enumerate(lines, start=1):
-            y = top + 16 + row * (ROW_PX + 4)
-            draw.text((left + 18, y), key, ACCENT, self._font)
-            draw.text((left + 92, y), meaning, INK, self._font)
-        return np.asarray(picture)
+            _add(panel, _text(key, ACCENT), 18, 14 + row * line_px)
+            _add(panel, _text(meaning, INK), 92, 14 + row * line_px)
+        return rgb
 
-    def _bars_box(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-        height, width = shape[:2]
-        top = ROW_PX + 16
-        rows = max(0, min(len(facs.AUS) + 3, (height - top - ROW_PX - 12) // ROW_PX))
-        return max(0, width - PANEL_PX - MARGIN_PX), top, width - MARGIN_PX, top + rows * ROW_PX + 8
-
-    def _draw_bars(self, draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], control: np.ndarray) -> None:
-        """One row an AU, strongest of the rest dimmed: to the left the person's right side, as the picture shows it."""
-        left, top, right, bottom = box
-        middle = (left + LABEL_PX + right - 8) // 2
-        half = right - 8 - middle
-        angles = [
-            (f"{name} {np.degrees(control[facs.INDEX[f'{name}_rad']]):+.0f}°") for name in ("yaw", "pitch", "roll")
-        ]
-        for row, text in enumerate((*facs.AUS, *angles)):
-            y = top + 4 + row * ROW_PX
-            if y + ROW_PX > bottom:
-                return
-            if text not in facs.AUS:
-                draw.text((left + 8, y), text, INK, self._font)
-                continue
-            places = facs.columns_of(text)
-            sides = {facs.COLUMNS[p].side: float(control[p]) / facs.MAX_INTENSITY for p in places}
+    def _bars(self, control: np.ndarray) -> np.ndarray:
+        """Layer with a row an AU (the person's right side to the left, as the picture shows it), then the head."""
+        layer = self._labels[False].copy()
+        middle, half = _rail()
+        for row, au in enumerate(facs.AUS):
+            sides = {facs.COLUMNS[i].side: float(control[i]) / facs.MAX_INTENSITY for i in facs.columns_of(au)}
             to_left, to_right = sides.get("R", sides.get(None, 0.0)), sides.get("L", sides.get(None, 0.0))
-            is_active = max(to_left, to_right) > 0.04
-            draw.text((left + 8, y), text, INK if is_active else DIM, self._font)
-            draw.rectangle((middle - half, y + 7, middle + half, y + 8), fill=(86, 92, 102))
-            if is_active:
-                draw.rectangle((middle - half * to_left, y + 4, middle + half * to_right, y + 11), fill=ACCENT)
-            draw.line((middle, y + 3, middle, y + 12), fill=INK)
+            y = row * ROW_PX
+            if max(to_left, to_right) > ACTIVE_FROM:
+                layer[y : y + ROW_PX] = self._labels[True][y : y + ROW_PX]
+                layer[y + 5 : y + 12, middle - round(half * to_left) : middle + round(half * to_right) + 1] = ACCENT
+            layer[y + 4 : y + 13, middle] = INK
+        for row, name in enumerate(("yaw", "pitch", "roll"), start=len(facs.AUS)):
+            degrees = round(float(np.degrees(control[facs.INDEX[f"{name}_rad"]])))
+            _add(layer[row * ROW_PX :], _text(f"{name} {degrees:+d}°", INK), 8, 0)
+        return layer
 
 
-def _shaded(rgb: np.ndarray, box: tuple[int, int, int, int], left_over: float = SHADE) -> np.ndarray:
-    """A copy, darker in `(left, top, right, bottom)`."""
-    left, top, right, bottom = box
-    shaded = rgb.copy()
-    part = shaded[top:bottom, left:right]
-    part[...] = (part * left_over).astype(np.uint8)
-    return shaded
+def _rail() -> tuple[int, int]:
+    """Middle and half length of a bar's rail within the panel."""
+    half = (PANEL_PX - LABEL_PX - 12) // 2
+    return LABEL_PX + 4 + half, half
+
+
+def _labels(ink: tuple[int, int, int]) -> np.ndarray:
+    """`(rows, PANEL_PX, 3)` uint8: AU names and empty rails."""
+    layer = np.zeros(((len(facs.AUS) + 3) * ROW_PX, PANEL_PX, 3), np.uint8)
+    middle, half = _rail()
+    for row, au in enumerate(facs.AUS):
+        _add(layer[row * ROW_PX :], _text(au, ink), 8, 0)
+        layer[row * ROW_PX + 8, middle - half : middle + half + 1] = RAIL
+    return layer
+
+
+@lru_cache(maxsize=256)
+def _text(text: str, ink: tuple[int, int, int]) -> np.ndarray:
+    """`(ROW_PX, W, 3)` uint8: text on black."""
+    font = ImageFont.load_default(FONT_PX)
+    picture = Image.new("RGB", (int(font.getlength(text)) + 2, ROW_PX))
+    ImageDraw.Draw(picture).text((0, 0), text, ink, font)
+    return np.asarray(picture)
+
+
+def _darken(rgb: np.ndarray, left: int, top: int, right: int, bottom: int, left_over: float = SHADE) -> np.ndarray:
+    """A view of that part of the picture, darkened in place."""
+    part = rgb[top:bottom, left:right]
+    part[...] = cv2.convertScaleAbs(part, alpha=left_over)
+    return part
+
+
+def _add(part: np.ndarray, layer: np.ndarray, x: int, y: int) -> None:
+    """Add a layer to a part of a picture, in place; what does not fit is cut off."""
+    place = part[y : y + layer.shape[0], x : x + layer.shape[1]]
+    if place.size:
+        place[...] = cv2.add(place, layer[: place.shape[0], : place.shape[1]])

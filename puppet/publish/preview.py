@@ -67,7 +67,7 @@ class Preview:
     def publish(self, rendering: Rendering) -> None:
         """Show one frame and read the keyboard."""
         rgb = rendering.rgb
-        if self.has_overlay:
+        if self.has_overlay and not self.has_help:
             rgb = self._overlay.status(rgb, rendering)
         if rendering.note:
             rgb = self._overlay.note(rgb, rendering.note)
