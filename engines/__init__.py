@@ -6,8 +6,9 @@
 Importing this package loads no backend; `load` imports the one that it takes.
 """
 
+from engines.cache import EngineCache
 from engines.errors import EngineError
 from engines.protocol import Engine, EngineInfo, TensorSpec
-from engines.registry import BACKENDS, Attempt, load
+from engines.registry import BACKENDS, Attempt, load, survey
 
-__all__ = ["BACKENDS", "Attempt", "Engine", "EngineError", "EngineInfo", "TensorSpec", "load"]
+__all__ = ["BACKENDS", "Attempt", "Engine", "EngineCache", "EngineError", "EngineInfo", "TensorSpec", "load", "survey"]

@@ -44,10 +44,12 @@ class EngineInfo:
     device_name: str = ""  # "AMD EPYC", "NVIDIA GeForce RTX 4070"
     threads: int = 0  # intra-op threads on a CPU, 0 where it does not apply
     metadata: Mapping[str, str] = field(default_factory=dict)  # the model file's own: licence, AU order, version
+    run_ms: float = 0.0  # of one run, measured when it was loaded
 
     def __str__(self) -> str:
         threads = f", {self.threads} thread{'s' if self.threads != 1 else ''}" if self.threads else ""
-        return f"{self.model}: {self.version} on {self.device_name or self.device}, {self.precision}{threads}"
+        run = f", {self.run_ms:.2f} ms" if self.run_ms else ""
+        return f"{self.model}: {self.version} on {self.device_name or self.device}, {self.precision}{threads}{run}"
 
 
 class Engine(Protocol):
@@ -58,20 +60,38 @@ class Engine(Protocol):
     typed as in `inputs`, one `run` at a time, no `run` after `close`. Input arrays are not kept and not changed.
     """
 
-    @property
-    def info(self) -> EngineInfo: ...
-
-    @property
-    def inputs(self) -> Mapping[str, TensorSpec]: ...
-
-    @property
-    def outputs(self) -> Mapping[str, TensorSpec]: ...
+    info: EngineInfo
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """One inference. Raises: EngineError."""
+        """One inference. Raises EngineError."""
+        ...
+
+    def compiled(self) -> bytes:
+        """What the cache keeps to load this engine faster; empty where only the passed check is worth keeping."""
         ...
 
     def close(self) -> None: ...
+
+
+def with_shapes(
+    model: str, specs: Mapping[str, TensorSpec], shapes: Mapping[str, tuple[int | None, ...]]
+) -> dict[str, TensorSpec]:
+    """The specs with dynamic axes fixed as asked.
+
+    Raises:
+        EngineError: an unknown input, or a shape that does not fit.
+    """
+    fixed = dict(specs)
+    for name, shape in shapes.items():
+        spec = specs.get(name)
+        fits = spec is not None and len(shape) == len(spec.shape)
+        if not fits or any(have not in (None, want) for have, want in zip(spec.shape, shape, strict=True)):
+            known = ", ".join(f"{n}: {s}" for n, s in specs.items())
+            raise EngineError(f"{model}: shape {tuple(shape)} for input {name!r} does not fit: inputs are {known}.")
+        fixed[name] = TensorSpec(tuple(shape), spec.dtype)
+    return fixed
 
 
 def contiguous_inputs(

@@ -5,10 +5,15 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
+from engines import golden
+from engines.cache import CacheKey, EngineCache
+from engines.devices import cuda_card
 from engines.errors import EngineError
 from engines.model_file import ModelFile
 from engines.protocol import PRECISIONS, Engine
@@ -16,26 +21,49 @@ from engines.protocol import PRECISIONS, Engine
 log = logging.getLogger(__name__)
 
 BACKENDS = {
+    "tensorrt": "engines.backends.tensorrt:TensorRtEngine",
     "openvino": "engines.backends.openvino:OpenVinoEngine",
     "onnxruntime": "engines.backends.onnxruntime:OnnxRuntimeEngine",
+    "torch": "engines.backends.torch:TorchEngine",
 }
 INSTALL = {
+    "tensorrt": 'pip install "puppet-portrait[tensorrt]"',
     "openvino": "pip install openvino",
     "onnxruntime": "pip install onnxruntime",
+    "torch": 'pip install "puppet-portrait[torch]"',
 }
-AUTO_ORDER = (("openvino", "cpu"), ("onnxruntime", "cpu"))
+AUTO_ORDER = (("tensorrt", "cuda"), ("torch", "cuda"), ("openvino", "cpu"), ("onnxruntime", "cpu"), ("torch", "cpu"))
+REFERENCE = ("onnxruntime", "cpu")
+"""What a new engine is checked against where no golden file lies beside the model."""
 
 SMALL_BYTES = 1 << 20
-"""Models below this size run on one thread: a second one costs more in waking than it saves."""
+"""Models below this size run on one thread and, with `auto`, on the CPU: waking helpers costs more than it saves."""
+
+Shapes = Mapping[str, tuple[int | None, ...]]
+
+
+class Backend(Protocol):
+    """What a class in `BACKENDS` has besides `Engine`."""
+
+    @staticmethod
+    def fingerprint(device: str) -> dict[str, str]:
+        """Device name and capability, driver and library versions. Raises EngineError where the device is missing."""
+        ...
+
+    def __call__(
+        self, model: ModelFile, *, device: str, precision: str, threads: int, shapes: Shapes, blob: bytes = b""
+    ) -> Engine:
+        """Load `blob`, what `compiled` gave before, or compile the model where it is empty. Raises EngineError."""
+        ...
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One backend that was not taken, and why."""
+    """One backend that was tried: why it was not taken, or None where it works."""
 
     backend: str
     device: str
-    reason: str
+    reason: str | None
 
 
 def load(
@@ -45,15 +73,19 @@ def load(
     device: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
+    shapes: Shapes | None = None,
+    cache: EngineCache | None = None,
     attempts: list[Attempt] | None = None,
 ) -> Engine:
-    """Load an ONNX model into an engine.
+    """Load an ONNX model into an engine; the first time it is compiled, checked and kept.
 
     Args:
-        backend: a name in `BACKENDS`, or "auto": the first of `AUTO_ORDER` that works.
+        backend: a name in `BACKENDS`, or "auto": the first of `AUTO_ORDER` that works and answers rightly.
         device: "cpu", "cuda", "cuda:1", ...; "auto": the backend's own choice.
         precision: "fp32", "fp16" or "bf16".
         threads: for one inference on a CPU; None: 1 for small models, else 2 (the tracker needs a core as well).
+        shapes: sizes for dynamic axes of inputs, by name; fixed shapes compile to faster code.
+        cache: None is the user's cache folder.
         attempts: a list that receives the backends that failed before one was taken, for `doctor`.
 
     Raises:
@@ -64,25 +96,40 @@ def load(
     if threads is not None and threads < 1:
         raise EngineError(f"{threads} threads: expected 1 or more.")
     model = ModelFile.read(path)
-    if threads is None:
-        threads = 1 if model.size_bytes < SMALL_BYTES else min(2, os.cpu_count() or 1)
-    candidates = _candidates(backend, device)
+    threads = threads or (1 if model.size_bytes < SMALL_BYTES else min(2, os.cpu_count() or 1))
+    cache = cache or EngineCache()
     failed: list[Attempt] = [] if attempts is None else attempts
-    for name, place in candidates:
+    for name, place in _candidates(backend, device):
         try:
-            engine = backend_class(name)(model, device=place, precision=precision, threads=threads)
+            if backend == "auto" and device == "auto" and place == "cuda" and model.size_bytes < SMALL_BYTES:
+                raise EngineError("the model is so small that copying to a card costs more than it saves.")
+            engine = _open(name, place, model, precision, threads, shapes or {}, cache)
         except EngineError as exc:
             if backend != "auto":
                 raise
             failed.append(Attempt(name, place, str(exc)))
+            log.debug("engine %s on %s not taken for %s: %s", name, place, model.name, exc)
             continue
         log.info("engine %s%s", engine.info, _because(failed))
         return engine
-    reasons = " ".join(f"{a.backend} on {a.device}: {a.reason}" for a in failed)
+    reasons = " ".join(f"{a.backend} on {a.device}: {a.reason}" for a in failed) or f"None knows device {device!r}."
     raise EngineError(f"no engine can run {model.name}. {reasons} Run: python -m puppet doctor")
 
 
-def backend_class(name: str) -> Callable[..., Engine]:
+def survey() -> list[Attempt]:
+    """Every entry of `AUTO_ORDER` with the reason why it can't run here, or None where it can. Loads the libraries."""
+    found = []
+    for name, place in AUTO_ORDER:
+        try:
+            _require_card(place)
+            backend_class(name).fingerprint(place)
+            found.append(Attempt(name, place, None))
+        except EngineError as exc:
+            found.append(Attempt(name, place, str(exc)))
+    return found
+
+
+def backend_class(name: str) -> Backend:
     """The class behind a backend's name, imported now.
 
     Raises:
@@ -93,20 +140,82 @@ def backend_class(name: str) -> Callable[..., Engine]:
     module_name, class_name = BACKENDS[name].split(":")
     try:
         return getattr(importlib.import_module(module_name), class_name)
-    except ImportError as exc:
+    except (ImportError, OSError) as exc:  # OSError: a library's own shared libraries are missing
         raise EngineError(f"engine {name!r} is not installed ({exc}). Install it with: {INSTALL[name]}") from exc
+
+
+def _open(
+    name: str, place: str, model: ModelFile, precision: str, threads: int, shapes: Shapes, cache: EngineCache
+) -> Engine:
+    """An engine from the cache, or a new one that passed its check."""
+    _require_card(place)
+    backend = backend_class(name)
+    options = {"device": place, "precision": precision, "threads": threads, "shapes": shapes}
+    if (name, place) == REFERENCE and not golden.golden_path(model).exists():
+        return _measured(backend(model, **options))
+    key = CacheKey(
+        model=model.name,
+        model_sha256=model.sha256,
+        backend=name,
+        device=place,
+        precision=precision,
+        shapes=dict(shapes),
+        threads=threads,
+        fingerprint=backend.fingerprint(place),
+    )
+    if (kept := cache.get(key)) is not None:
+        try:
+            return _measured(backend(model, **options, blob=kept[0]))
+        except EngineError as exc:
+            log.warning("cached engine %s does not load (%s). It is built anew.", key.file_stem, exc)
+            cache.drop(key)
+    start = time.perf_counter()
+    log.info("engine %s for %s: building, once ...", name, model.name)
+    engine = backend(model, **options)
+    try:
+        record = golden.check(engine, golden.golden_for(model, engine.inputs, _reference(model, shapes)), model)
+        cache.put(key, engine.compiled(), record)
+    except EngineError:
+        engine.close()
+        raise
+    log.info("engine %s for %s: built in %.1f s", name, model.name, time.perf_counter() - start)
+    return _measured(engine)
+
+
+def _reference(model: ModelFile, shapes: Shapes):
+    name, place = REFERENCE
+    return lambda: backend_class(name)(model, device=place, precision="fp32", threads=1, shapes=shapes)
+
+
+def _measured(engine: Engine) -> Engine:
+    engine.info = replace(engine.info, run_ms=golden.measure_ms(engine, golden.seeded_inputs(engine.inputs)))
+    return engine
+
+
+def _require_card(place: str) -> None:
+    """Ask the driver before a library that takes seconds to load."""
+    if place.split(":")[0] == "cuda":
+        cuda_card(place)
 
 
 def _candidates(backend: str, device: str) -> Sequence[tuple[str, str]]:
     """(backend, device) pairs to try, in order."""
     if backend == "auto":
-        pairs = [(name, place) for name, place in AUTO_ORDER if device in ("auto", place) or device.startswith(place)]
-        return [(name, place if device == "auto" else device) for name, place in pairs]
-    default = next((place for name, place in AUTO_ORDER if name == backend), "cpu")
-    return [(backend, default if device == "auto" else device)]
+        return [
+            (name, place if device == "auto" else device)
+            for name, place in AUTO_ORDER
+            if device == "auto" or device.split(":")[0] == place
+        ]
+    if device != "auto":
+        return [(backend, device)]
+    places = [place for name, place in AUTO_ORDER if name == backend] or ["cpu"]
+    if len(places) > 1:  # torch runs on both: the card where there is one
+        try:
+            _require_card(places[0])
+        except EngineError:
+            return [(backend, places[-1])]
+    return [(backend, places[0])]
 
 
 def _because(failed: Sequence[Attempt]) -> str:
-    if not failed:
-        return ""
-    return " (not " + "; not ".join(f"{a.backend} on {a.device}: {a.reason}" for a in failed) + ")"
+    return "".join(f"; not {a.backend} on {a.device}: {a.reason.rstrip('.')}" for a in failed)

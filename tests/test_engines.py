@@ -9,25 +9,10 @@ import pytest
 import engines
 from engines import registry
 
-onnx = pytest.importorskip("onnx", reason="writes the test models: pip install '.[train]'")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+pytest.importorskip("onnx", reason="writes the test models: pip install '.[train]'")
+from onnx_models import WEIGHT, model_bytes, with_outside_weights
 
-WEIGHT = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 BOTH = pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
-
-
-def model_bytes(weight=WEIGHT, metadata=()):
-    """y = relu(x @ weight), z = x @ weight; x is (batch, 4) float32."""
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Relu", ["z"], ["y"])],
-        "test",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in "yz"],
-        [numpy_helper.from_array(weight, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(model, dict(metadata))
-    return model.SerializeToString()
 
 
 @pytest.fixture
@@ -103,13 +88,8 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, damage, message, capfd)
 
 
 def test_weights_outside_the_file_are_refused(tmp_path):
-    model = onnx.load_from_string(model_bytes())
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="../../etc/passwd")
     path = tmp_path / "outside.onnx"
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(with_outside_weights(model_bytes()))
     with pytest.raises(engines.EngineError, match="weights are in another file"):
         engines.load(path)
 
@@ -121,7 +101,7 @@ def test_weights_outside_the_file_are_refused(tmp_path):
         ({"precision": "int3"}, "unknown precision 'int3': expected one of fp32, fp16, bf16"),
         ({"threads": 0}, "0 threads: expected 1 or more"),
         ({"backend": "openvino", "device": "npu"}, "OpenVINO has no device 'npu': expected one of cpu"),
-        ({"backend": "onnxruntime", "device": "cuda"}, "pip install onnxruntime-gpu"),
+        ({"backend": "onnxruntime", "device": "rocm"}, "ONNX Runtime has no device 'rocm'"),
         ({"backend": "onnxruntime", "precision": "fp16"}, "in fp32 only: fp16 was asked for"),
     ],
 )

@@ -8,9 +8,10 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as states
 
+from engines.devices import cuda_card
 from engines.errors import EngineError
 from engines.model_file import ModelFile
-from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs
+from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs, with_shapes
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool"}
@@ -24,13 +25,24 @@ _FAILURES = (
 class OnnxRuntimeEngine:
     """One model in an ONNX Runtime session."""
 
-    def __init__(self, model: ModelFile, *, device: str, precision: str, threads: int):
+    def __init__(
+        self,
+        model: ModelFile,
+        *,
+        device: str,
+        precision: str,
+        threads: int,
+        shapes: Mapping[str, tuple[int | None, ...]],
+        blob: bytes = b"",
+    ):
         """Open a session.
 
         Args:
             device: "cpu" or "cuda" ("cuda:1" chooses a card; needs onnxruntime-gpu).
             precision: only "fp32": ONNX Runtime keeps the types of the file.
             threads: for one inference, on "cpu".
+            shapes: sizes for dynamic axes (only checked: a session takes any).
+            blob: always empty: a session loads as fast from the model itself.
 
         Raises:
             EngineError: the device is not there, another precision, or the model does not load.
@@ -38,23 +50,21 @@ class OnnxRuntimeEngine:
         if precision != "fp32":
             raise EngineError(f"ONNX Runtime runs {model.name} in fp32 only: {precision} was asked for.")
         kind, _, index = device.partition(":")
-        provider = _PROVIDERS.get(kind)
-        if provider not in onnxruntime.get_available_providers():
-            raise EngineError(
-                f"ONNX Runtime has no device {device!r}: expected cpu, or cuda with pip install onnxruntime-gpu."
-            )
+        self.fingerprint(device)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # errors come as exceptions
         # Spinning workers would take the tracker's core while they wait.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        place = provider if kind == "cpu" else (provider, {"device_id": int(index or 0)})
+        place = _PROVIDERS[kind] if kind == "cpu" else (_PROVIDERS[kind], {"device_id": int(index or 0)})
         try:
             self._session = onnxruntime.InferenceSession(str(model.path), options, providers=[place])
         except _FAILURES as exc:
             raise EngineError(f"ONNX Runtime can't load {model.name}: {_one_line(exc)}") from exc
-        self.inputs: Mapping[str, TensorSpec] = {arg.name: _spec(arg) for arg in self._session.get_inputs()}
+        self.inputs: Mapping[str, TensorSpec] = with_shapes(
+            model.name, {arg.name: _spec(arg) for arg in self._session.get_inputs()}, shapes
+        )
         self.outputs: Mapping[str, TensorSpec] = {arg.name: _spec(arg) for arg in self._session.get_outputs()}
         self.info = EngineInfo(
             backend="onnxruntime",
@@ -65,6 +75,22 @@ class OnnxRuntimeEngine:
             threads=threads if kind == "cpu" else 0,
             metadata=model.metadata,
         )
+
+    @staticmethod
+    def fingerprint(device: str) -> dict[str, str]:
+        kind = device.partition(":")[0]
+        if _PROVIDERS.get(kind) not in onnxruntime.get_available_providers():
+            raise EngineError(
+                f"ONNX Runtime has no device {device!r}: expected cpu, or cuda with pip install onnxruntime-gpu."
+            )
+        about = {"onnxruntime": onnxruntime.__version__}
+        if kind == "cuda":
+            card = cuda_card(device)
+            about |= {"device_name": card.name, "capability": card.capability, "driver": card.driver}
+        return about
+
+    def compiled(self) -> bytes:
+        return b""
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if self._session is None:

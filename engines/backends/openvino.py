@@ -2,64 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import openvino
 
 from engines.errors import EngineError
 from engines.model_file import ModelFile
-from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs
+from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs, with_shapes
 
+_VERSION = openvino.__version__.split("-")[0]
 _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 
 
 class OpenVinoEngine:
     """One model compiled by OpenVINO for lowest latency."""
 
-    def __init__(self, model: ModelFile, *, device: str, precision: str, threads: int):
-        """Compile.
+    def __init__(
+        self,
+        model: ModelFile,
+        *,
+        device: str,
+        precision: str,
+        threads: int,
+        shapes: Mapping[str, tuple[int | None, ...]],
+        blob: bytes = b"",
+    ):
+        """Compile, or import what `compiled` gave.
 
         Args:
             device: "cpu", or an OpenVINO name such as "gpu" or "npu".
             precision: of the arithmetic.
             threads: for one inference, on "cpu".
+            shapes: sizes for dynamic axes.
 
         Raises:
             EngineError: the device is not there or the model does not compile.
         """
-        core = openvino.Core()
-        place = device.upper()
-        if place.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
-            found = ", ".join(name.lower() for name in core.available_devices)
-            raise EngineError(f"OpenVINO has no device {device!r}: expected one of {found}. Choose it with --device.")
+        core, place = openvino.Core(), device.upper()
+        device_name = self.fingerprint(device)["device_name"]
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
         if place == "CPU":
             # Pinning would put the tracker's thread and ours on one core.
             settings |= {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         try:
-            compiled = core.compile_model(core.read_model(model.path), place, settings)
+            if blob:
+                compiled = core.import_model(io.BytesIO(blob), place, settings)
+            else:
+                compiled = core.compile_model(_read(core, model, shapes), place, settings)
             runs_in = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-            device_name = str(core.get_property(place, "FULL_DEVICE_NAME")).strip()
         except RuntimeError as exc:
             raise EngineError(f"OpenVINO can't load {model.name}: {_last_line(exc)}") from exc
         if runs_in != _HINTS[precision]:
             raise EngineError(
                 f"OpenVINO on {device_name} runs {model.name} in {runs_in}: expected {precision}. Use fp32 here."
             )
-        self._request = compiled.create_infer_request()
-        self.inputs: Mapping[str, TensorSpec] = {port.get_any_name(): _spec(port) for port in compiled.inputs}
-        self.outputs: Mapping[str, TensorSpec] = {port.get_any_name(): _spec(port) for port in compiled.outputs}
+        self._compiled, self._request = compiled, compiled.create_infer_request()
+        self.inputs: Mapping[str, TensorSpec] = _specs(compiled.inputs)
+        self.outputs: Mapping[str, TensorSpec] = _specs(compiled.outputs)
         self.info = EngineInfo(
             backend="openvino",
             device=device,
             precision=precision,
             model=model.name,
-            version=f"openvino {openvino.__version__.split('-')[0]}",
+            version=f"openvino {_VERSION}",
             device_name=device_name,
             threads=threads if place == "CPU" else 0,
             metadata=model.metadata,
         )
+
+    @staticmethod
+    def fingerprint(device: str) -> dict[str, str]:
+        core = openvino.Core()
+        found = [name.lower() for name in core.available_devices]
+        if device.split(".")[0] not in {name.split(".")[0] for name in found}:
+            raise EngineError(
+                f"OpenVINO has no device {device!r}: expected one of {', '.join(found)}. Choose it with --device."
+            )
+        return {
+            "openvino": openvino.__version__,
+            "device_name": str(core.get_property(device.upper(), "FULL_DEVICE_NAME")).strip(),
+            "capability": " ".join(core.get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")),
+        }
+
+    def compiled(self) -> bytes:
+        return self._compiled.export_model().getvalue()
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if self._request is None:
@@ -72,7 +100,19 @@ class OpenVinoEngine:
         return {name: results[name] for name in self.outputs}
 
     def close(self) -> None:
-        self._request = None
+        self._compiled = self._request = None
+
+
+def _read(core: openvino.Core, model: ModelFile, shapes: Mapping[str, tuple[int | None, ...]]) -> openvino.Model:
+    graph = core.read_model(model.path)
+    if shapes:
+        fixed = with_shapes(model.name, _specs(graph.inputs), shapes)
+        graph.reshape({name: [-1 if n is None else n for n in spec.shape] for name, spec in fixed.items()})
+    return graph
+
+
+def _specs(ports: Sequence[openvino.ConstOutput]) -> dict[str, TensorSpec]:
+    return {port.get_any_name(): _spec(port) for port in ports}
 
 
 def _spec(port: openvino.ConstOutput) -> TensorSpec:

@@ -1,0 +1,132 @@
+"""TensorRT through torch_tensorrt: ONNX -> torch -> `torch.export` -> one compiled engine.
+
+Works with `torch-tensorrt-rtx` (RTX cards, all from the index; what the extra installs) and with `torch-tensorrt`,
+which share the module name. Needs fixed shapes: dynamic axes are 1. Precision is a matter of the weights' type ("strong
+typing"), so fp16 means a module in half.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch_tensorrt
+
+from engines import golden
+from engines.backends.torch import DTYPES, tensor_specs, to_array, to_device
+from engines.devices import cuda_card
+from engines.errors import EngineError
+from engines.model_file import ModelFile
+from engines.onnx_module import OnnxModule
+from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs, with_shapes
+
+
+class TensorRtEngine:
+    """One model compiled as a whole: a graph of which a part would fall back to torch is refused."""
+
+    def __init__(
+        self,
+        model: ModelFile,
+        *,
+        device: str,
+        precision: str,
+        threads: int,
+        shapes: Mapping[str, tuple[int | None, ...]],
+        blob: bytes = b"",
+    ):
+        """Compile (minutes, once), or load what `compiled` gave.
+
+        Args:
+            device: "cuda" or "cuda:1".
+            precision: of weights and arithmetic.
+            threads: not used.
+            shapes: sizes for dynamic axes; 1 where none is given.
+
+        Raises:
+            EngineError: no card, or the model does not compile as a whole.
+        """
+        about = self.fingerprint(device)
+        self._device, self._dtype, self._blob = torch.device(device), DTYPES[precision], blob
+        inputs, self.outputs = tensor_specs(model)
+        fixed = with_shapes(model.name, inputs, shapes)
+        self.inputs: Mapping[str, TensorSpec] = {
+            name: TensorSpec(tuple(n or 1 for n in spec.shape), spec.dtype) for name, spec in fixed.items()
+        }
+        # Whatever the compiler throws (it has no common error type) means that this engine is not to be had.
+        try:
+            self._module = self._load(blob) if blob else self._compile(model)
+        except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, OSError) as exc:
+            if isinstance(exc, EngineError):
+                raise
+            raise EngineError(f"TensorRT can't load {model.name}: {' '.join(str(exc).split())[:300]}") from exc
+        self.info = EngineInfo(
+            backend="tensorrt",
+            device=device,
+            precision=precision,
+            model=model.name,
+            version=f"torch_tensorrt {torch_tensorrt.__version__}",
+            device_name=about["device_name"],
+            metadata=model.metadata,
+        )
+
+    @staticmethod
+    def fingerprint(device: str) -> dict[str, str]:
+        card = cuda_card(device)
+        if not torch.cuda.is_available():
+            raise EngineError(f"torch {torch.__version__} can't use {card.name}: expected a CUDA build.")
+        return {
+            "torch": torch.__version__,
+            "torch_tensorrt": torch_tensorrt.__version__,
+            "device_name": card.name,
+            "capability": card.capability,
+            "driver": card.driver,
+        }
+
+    def compiled(self) -> bytes:
+        return self._blob
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if self._module is None:
+            raise EngineError(f"{self.info.model}: run after close.")
+        checked = contiguous_inputs(self.info.model, self.inputs, arrays)
+        try:
+            with torch.inference_mode():
+                results = self._module(*self._tensors(checked))
+                results = results if isinstance(results, (tuple, list)) else (results,)
+                return {
+                    name: to_array(result, spec)
+                    for (name, spec), result in zip(self.outputs.items(), results, strict=True)
+                }
+        except RuntimeError as exc:
+            raise EngineError(f"TensorRT failed in {self.info.model}: {' '.join(str(exc).split())[:300]}") from exc
+
+    def close(self) -> None:
+        self._module = None
+
+    def _tensors(self, arrays: Mapping[str, np.ndarray]) -> Sequence[torch.Tensor]:
+        return [to_device(arrays[name], self._device, self._dtype) for name in self.inputs]
+
+    def _compile(self, model: ModelFile) -> torch.nn.Module:
+        module = OnnxModule(model).eval().requires_grad_(False).to(self._device, self._dtype)
+        example = tuple(self._tensors(golden.seeded_inputs(self.inputs)))
+        with torch.no_grad():
+            module.fix(*example)
+            program = torch.export.export(module, example)
+        compiled = torch_tensorrt.dynamo.compile(
+            program, arg_inputs=list(example), require_full_compilation=True, min_block_size=1
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "engine.ep"
+            torch_tensorrt.save(compiled, str(path), arg_inputs=list(example))
+            self._blob = path.read_bytes()
+        return compiled
+
+    def _load(self, blob: bytes) -> torch.nn.Module:
+        """From our own cache only, whose checksum was compared before."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "engine.ep"
+            path.write_bytes(blob)
+            return torch_tensorrt.load(str(path)).module()

@@ -1,0 +1,137 @@
+"""Plain torch: for NVIDIA cards without TensorRT, and the last resort on a CPU.
+
+It runs the same ONNX file as the others, turned into a module by `engines.onnx_module`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import torch
+
+from engines.devices import cuda_card
+from engines.errors import EngineError
+from engines.model_file import ModelFile
+from engines.onnx_module import OnnxModule
+from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs, with_shapes
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class TorchEngine:
+    """One model in eager torch."""
+
+    def __init__(
+        self,
+        model: ModelFile,
+        *,
+        device: str,
+        precision: str,
+        threads: int,
+        shapes: Mapping[str, tuple[int | None, ...]],
+        blob: bytes = b"",
+    ):
+        """Load.
+
+        Args:
+            device: "cpu", "cuda" or "cuda:1".
+            precision: weights and arithmetic are in this type.
+            threads: on a CPU; torch has one setting for the whole process, and this is it.
+            shapes: sizes for dynamic axes (only checked).
+            blob: always empty: there is nothing compiled.
+
+        Raises:
+            EngineError: the device is not there, or an operator that has no counterpart.
+        """
+        about = self.fingerprint(device)
+        self._device, self._dtype = torch.device(device), DTYPES[precision]
+        self._module = OnnxModule(model).eval().requires_grad_(False).to(self._device, self._dtype)
+        if device == "cpu":
+            torch.set_num_threads(threads)
+        inputs, self.outputs = tensor_specs(model)
+        self.inputs: Mapping[str, TensorSpec] = with_shapes(model.name, inputs, shapes)
+        self.info = EngineInfo(
+            backend="torch",
+            device=device,
+            precision=precision,
+            model=model.name,
+            version=f"torch {torch.__version__}",
+            device_name=about["device_name"],
+            threads=threads if device == "cpu" else 0,
+            metadata=model.metadata,
+        )
+
+    @staticmethod
+    def fingerprint(device: str) -> dict[str, str]:
+        if device == "cpu":
+            return {"torch": torch.__version__, "device_name": platform.processor() or platform.machine()}
+        card = cuda_card(device)
+        if not torch.cuda.is_available():
+            raise EngineError(
+                f"torch {torch.__version__} can't use {card.name}: expected a CUDA build. "
+                "Install one as https://pytorch.org/get-started says."
+            )
+        return {
+            "torch": torch.__version__,
+            "device_name": card.name,
+            "capability": card.capability,
+            "driver": card.driver,
+        }
+
+    def compiled(self) -> bytes:
+        return b""
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if self._module is None:
+            raise EngineError(f"{self.info.model}: run after close.")
+        checked = contiguous_inputs(self.info.model, self.inputs, arrays)
+        with torch.inference_mode(), _translated(self.info.model):
+            tensors = [to_device(checked[name], self._device, self._dtype) for name in self._module.input_names]
+            results = self._module(*tensors)
+            return {
+                name: to_array(result, self.outputs[name])
+                for name, result in zip(self._module.output_names, results, strict=True)
+            }
+
+    def close(self) -> None:
+        self._module = None
+
+
+def tensor_specs(model: ModelFile) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """Inputs and outputs as the file declares them."""
+    graph = onnx.load(model.path, load_external_data=False).graph
+    given = {tensor.name for tensor in graph.initializer}
+    return {v.name: _spec(v) for v in graph.input if v.name not in given}, {v.name: _spec(v) for v in graph.output}
+
+
+def to_device(array: np.ndarray, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """An array on the device; floats in `dtype`. Does not keep the array."""
+    # The caller's arrays may be read-only, which torch.from_numpy warns about.
+    tensor = torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def to_array(tensor: torch.Tensor, spec: TensorSpec) -> np.ndarray:
+    """An own array of the type the model declares."""
+    tensor = tensor.float() if tensor.is_floating_point() else tensor
+    return np.array(tensor.cpu().numpy(), dtype=spec.dtype, order="C")
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    kind = value.type.tensor_type
+    shape = tuple(axis.dim_value if axis.HasField("dim_value") else None for axis in kind.shape.dim)
+    return TensorSpec(shape, np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)))
+
+
+@contextlib.contextmanager
+def _translated(model: str):
+    try:
+        yield
+    except (RuntimeError, IndexError, TypeError, ValueError) as exc:
+        if isinstance(exc, EngineError):
+            raise
+        raise EngineError(f"torch failed in {model}: {' '.join(str(exc).split())[:300]}") from exc

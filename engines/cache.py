@@ -1,0 +1,147 @@
+"""Compiled engines on disk: a blob and a JSON side-car each, named by everything that can make a blob wrong.
+
+A library's own cache may leave the card, the driver, its version or the weights out of its key; ours has them all. An
+entry counts only when the side-car is there, repeats the key and its checksum fits the blob, so a half-written, cut,
+copied or edited entry is rebuilt, never run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """What a compiled engine depends on."""
+
+    model: str  # file name, for people
+    model_sha256: str  # graph and weights
+    backend: str
+    device: str
+    precision: str
+    shapes: Mapping[str, tuple[int | None, ...]]
+    threads: int
+    fingerprint: Mapping[str, str]  # device name and capability, driver, library versions
+    machine: str = field(default_factory=lambda: f"{platform.system()} {platform.machine()}")
+    format: int = FORMAT
+
+    def as_json(self) -> dict:
+        """The key as JSON gives it back (tuples are lists)."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @property
+    def file_stem(self) -> str:
+        digest = hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()
+        return f"{Path(self.model).stem}-{self.backend}-{self.precision}-{digest[:20]}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cached engine as `list` shows it."""
+
+    path: Path  # of the side-car
+    content: Mapping  # the side-car's JSON, empty where it is damaged
+    size_bytes: int
+
+    @property
+    def blob_path(self) -> Path:
+        return self.path.with_suffix(".bin")
+
+
+class EngineCache:
+    """A folder of compiled engines. Several processes may use it at once: entries are replaced whole."""
+
+    def __init__(self, folder: str | Path | None = None):
+        """`folder`: None is the user's cache folder of this system."""
+        if folder is None:
+            import platformdirs
+
+            folder = Path(platformdirs.user_cache_dir("puppet", appauthor=False)) / "engines"
+        self.folder = Path(folder)
+
+    def get(self, key: CacheKey) -> tuple[bytes, Mapping] | None:
+        """`(blob, record of its check)`; None where there is none, or (after one warning) where it is damaged."""
+        side_car = self.folder / f"{key.file_stem}.json"
+        try:
+            content = json.loads(side_car.read_text(encoding="utf-8"))
+            blob = side_car.with_suffix(".bin").read_bytes()
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as exc:
+            return self._rebuild(side_car, f"unreadable: {exc}")
+        if not isinstance(content, dict) or content.get("key") != key.as_json():
+            return self._rebuild(side_car, "made for something else")
+        if content.get("sha256") != hashlib.sha256(blob).hexdigest():
+            return self._rebuild(side_car, "damaged: its checksum differs")
+        return blob, content.get("check", {})
+
+    def put(self, key: CacheKey, blob: bytes, check: Mapping) -> None:
+        """Keep an engine that passed its check; where the folder can't be written, one warning and no entry."""
+        side_car = self.folder / f"{key.file_stem}.json"
+        content = {"key": key.as_json(), "sha256": hashlib.sha256(blob).hexdigest(), "check": dict(check)}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # The side-car last: without it there is no entry.
+            _replace(side_car.with_suffix(".bin"), blob)
+            _replace(side_car, json.dumps(content, indent=1).encode())
+        except OSError as exc:
+            log.warning("engine cache %s can't be written (%s): engines are built at every start.", self.folder, exc)
+
+    def drop(self, key: CacheKey) -> None:
+        """Remove one entry, if it is there."""
+        _remove(self.folder / f"{key.file_stem}.json")
+
+    def entries(self) -> Iterator[Entry]:
+        """Everything in the folder, damaged side-cars too."""
+        for side_car in sorted(self.folder.glob("*.json")):
+            try:
+                content = json.loads(side_car.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                content = {}
+            blob = side_car.with_suffix(".bin")
+            size = blob.stat().st_size if blob.exists() else 0
+            yield Entry(side_car, content if isinstance(content, dict) else {}, size)
+
+    def clean(self) -> int:
+        """Remove all engines and leftovers of interrupted writes; the number of engines removed."""
+        count = len(list(self.folder.glob("*.json")))
+        for pattern in ("*.json", "*.bin", "*.part"):
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        return count
+
+    def _rebuild(self, side_car: Path, why: str) -> None:
+        log.warning("cached engine %s is %s. It is built anew.", side_car.with_suffix(".bin"), why)
+        _remove(side_car)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def _remove(side_car: Path) -> None:
+    for path in (side_car, side_car.with_suffix(".bin")):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

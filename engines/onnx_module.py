@@ -1,0 +1,107 @@
+"""An ONNX graph as a torch module, so that one model file serves every engine.
+
+Values that shapes, axes or limits depend on ("static") are worked out on the CPU; `fix` notes them once for one set of
+input shapes, after which `forward` is plain tensor code that `torch.export` and CUDA graphs can record.
+"""
+
+from __future__ import annotations
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from engines.errors import EngineError
+from engines.model_file import ModelFile
+from engines.onnx_operators import OPERATORS, STATIC_INPUTS
+
+
+class OnnxModule(nn.Module):
+    """Takes and gives tensors in the order of the file's inputs and outputs (`input_names`, `output_names`)."""
+
+    def __init__(self, model: ModelFile):
+        """Raises EngineError where the graph has an operator without a torch counterpart."""
+        super().__init__()
+        graph = onnx.load(model.path, load_external_data=False).graph
+        constants = {tensor.name: _tensor(tensor) for tensor in graph.initializer}
+        constants.update((n.output[0], _constant(n)) for n in graph.node if n.op_type == "Constant")
+        nodes = [node for node in graph.node if node.op_type != "Constant"]
+        unknown = sorted({node.op_type for node in nodes if node.op_type not in OPERATORS or node.domain})
+        if unknown:
+            raise EngineError(f"{model.name} has operators that the torch engine does not know: {', '.join(unknown)}.")
+        self._nodes = [_Node(node) for node in nodes]
+        static = self._static_names()
+        self._names: dict[str, str] = {}
+        self._static: dict[str, Tensor] = {}
+        for name, value in constants.items():
+            if name in static:
+                self._static[name] = value
+            else:
+                self._names[name] = f"tensor_{len(self._names)}"
+                self.register_buffer(self._names[name], value)
+        self._static_nodes = {id(node) for node in self._nodes if set(node.outputs) & static}
+        self._fixed: dict[str, Tensor] | None = None
+        self.input_names = [value.name for value in graph.input if value.name not in constants]
+        self.output_names = [value.name for value in graph.output]
+
+    def fix(self, *inputs: Tensor) -> None:
+        """Note the static values for the shapes of these inputs; others will not fit afterwards."""
+        self._fixed = None
+        fixed: dict[str, Tensor] = {}
+        self._interpret(inputs, keep=fixed)
+        self._fixed = fixed
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return self._interpret(inputs)
+
+    def _interpret(self, inputs: tuple[Tensor, ...], keep: dict[str, Tensor] | None = None) -> tuple[Tensor, ...]:
+        values: dict[str, Tensor] = dict(self._static)
+        values.update((name, getattr(self, place)) for name, place in self._names.items())
+        values.update(zip(self.input_names, inputs, strict=True))
+        values.update(self._fixed or {})
+        for node in self._nodes:
+            if self._fixed is not None and id(node) in self._static_nodes:
+                continue
+            result = OPERATORS[node.kind](node.attributes, *node.arguments(values))
+            results = result if isinstance(result, (tuple, list)) else (result,)
+            values.update(zip(node.outputs, results, strict=False))
+            if keep is not None and id(node) in self._static_nodes:
+                keep.update(zip(node.outputs, results, strict=False))
+        return tuple(values[name] for name in self.output_names)
+
+    def _static_names(self) -> set[str]:
+        """Names that static inputs depend on, back to initializers and `Shape`."""
+        wanted = {
+            node.inputs[i] for node in self._nodes for i in STATIC_INPUTS.get(node.kind, ()) if i < len(node.inputs)
+        }
+        for node in reversed(self._nodes):
+            if set(node.outputs) & wanted and node.kind != "Shape":
+                wanted |= set(node.inputs)
+        return wanted - {""}
+
+
+class _Node:
+    """One node with its attributes decoded."""
+
+    def __init__(self, node: onnx.NodeProto):
+        self.kind = node.op_type
+        self.inputs = list(node.input)
+        self.outputs = list(node.output)
+        self.attributes = {}
+        for attribute in node.attribute:
+            value = onnx.helper.get_attribute_value(attribute)
+            self.attributes[attribute.name] = _tensor(value) if isinstance(value, onnx.TensorProto) else value
+
+    def arguments(self, values: dict[str, Tensor]) -> list:
+        static = STATIC_INPUTS.get(self.kind, ())
+        found = [values[name] if name else None for name in self.inputs]
+        return [v.tolist() if i in static and v is not None else v for i, v in enumerate(found)]
+
+
+def _tensor(tensor: onnx.TensorProto) -> Tensor:
+    return torch.from_numpy(numpy_helper.to_array(tensor).copy())
+
+
+def _constant(node: onnx.NodeProto) -> Tensor:
+    value = onnx.helper.get_attribute_value(node.attribute[0])
+    return _tensor(value) if isinstance(value, onnx.TensorProto) else torch.tensor(value)
