@@ -75,6 +75,7 @@ class LandmarkRig:
         action_cm: `(A, P, 3)` displacement at weight 1, that is intensity 5.
         actions: names of the A actions, columns of `puppet.facs`.
         look_cm: `(4, P, 3)` what lids and brows do as the eyes turn `look_rad` left, right, up and down.
+        seal_cm: `(P, 3)` what lips do to stay sealed while the jaw is open at weight 1.
         triangles: `(T, 3)` int32 over the 468, counter-clockwise from the front; the last `fill_count` of them close
             the eye and mouth openings.
         outline_groups: name of a head part -> `(n,)` point indices.
@@ -87,6 +88,7 @@ class LandmarkRig:
         identity_cm: np.ndarray,
         action_cm: np.ndarray,
         look_cm: np.ndarray,
+        seal_cm: np.ndarray,
         triangles: np.ndarray,
         actions: tuple[str, ...],
         look_rad: float,
@@ -98,6 +100,7 @@ class LandmarkRig:
         self.action_cm = _frozen(action_cm)
         self.look_cm = _frozen(look_cm)
         self.look_rad = look_rad
+        self.seal_cm = _frozen(seal_cm)
         self.triangles = triangles
         self.actions = actions
         self.fill_count = fill_count
@@ -120,6 +123,7 @@ class LandmarkRig:
                 identity_cm=arrays["identity_cm"],
                 action_cm=arrays["action_cm"],
                 look_cm=arrays["look_cm"],
+                seal_cm=arrays["seal_cm"],
                 triangles=arrays["triangles"],
                 actions=tuple(json.loads(metadata["actions"])),
                 look_rad=float(metadata["look_rad"]),
@@ -149,8 +153,7 @@ class LandmarkRig:
     @cached_property
     def _lip_gap(self) -> np.ndarray:
         """`(A,)` how far each action moves the middle of the lips apart, cm."""
-        upper, lower = list(UPPER_INNER_LIP[_MIDDLE_LIPS]), list(LOWER_INNER_LIP[_MIDDLE_LIPS])
-        return self.action_cm[:, upper, 1].mean(1) - self.action_cm[:, lower, 1].mean(1)
+        return lip_gap_cm(self.action_cm)
 
     def fit(self, landmarks_px: np.ndarray) -> RigFit:
         """Identity, actions and pose of tracked landmarks `(478, 3)` or `(468, 3)` px (y down, z away from the camera).
@@ -180,6 +183,12 @@ class LandmarkRig:
     @cached_property
     def _solver(self) -> _BoxRidge:
         return _BoxRidge(self)
+
+
+def lip_gap_cm(points: np.ndarray) -> np.ndarray:
+    """`(...,)` height between the middles of the inner lips of points, or displacements, `(..., P, 3)`."""
+    upper, lower = list(UPPER_INNER_LIP[_MIDDLE_LIPS]), list(LOWER_INNER_LIP[_MIDDLE_LIPS])
+    return points[..., upper, 1].mean(-1) - points[..., lower, 1].mean(-1)
 
 
 class _BoxRidge:

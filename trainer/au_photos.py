@@ -28,6 +28,8 @@ from trainer.tracking import Stills, read_rgb, stills
 log = logging.getLogger(__name__)
 
 _MAX_YAW_RAD, _MIN_FACE_PX = 0.3, 110
+_ACTING = ("AU09", "AU10", "AU12", "AU16", "AU20", "AU22", "AU26")
+_NEUTRAL_WEIGHT, _NEUTRAL_LIPS, _FACE_RESIDUAL = 0.25, 0.6, 0.035
 
 
 class AnimatedPhoto(Protocol):
@@ -150,10 +152,23 @@ def load_photos(path: Path, rig: LandmarkRig) -> tuple[Samples, Samples]:
 
 
 def _usable(pictures: Stills, rig: LandmarkRig) -> Stills:
-    """Faces large enough and turned to the camera."""
+    """Faces large enough, turned to the camera and nearly neutral: only then is what is commanded what is seen."""
     span = np.ptp(pictures.landmarks_px[:, :, 1], axis=1)
     turned = np.array([abs(a[0]) for a in aligned_samples(pictures.landmarks_px, None, None, rig).head_rad])
-    return pictures.take((span > _MIN_FACE_PX) & (turned < _MAX_YAW_RAD))
+    pictures = pictures.take((span > _MIN_FACE_PX) & (turned < _MAX_YAW_RAD))
+    fits = [
+        rig.fit(landmarks) for landmarks in progress(pictures.landmarks_px, description="looking for neutral faces")
+    ]
+    acting = [i for i, name in enumerate(rig.actions) if name.split("_")[0] in _ACTING]
+    neutral = np.array(
+        [
+            fit.weights[acting].max() < _NEUTRAL_WEIGHT
+            and rig.lips_part(fit.weights) < _NEUTRAL_LIPS
+            and fit.residual < _FACE_RESIDUAL
+            for fit in fits
+        ]
+    )
+    return pictures.take(neutral)
 
 
 def _open(config: PhotosConfig, pictures: Stills, i: int, rig: LandmarkRig) -> AnimatedPhoto:

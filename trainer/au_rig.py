@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from puppet import facs
 from puppet.estimate import align
 from puppet.landmarks import LEFT_IRIS, RIGHT_IRIS, TRACKED_COUNT
 from puppet.pose import angles_from_rotation, rotation_from_angles
-from puppet.rig import LEFT_EYEBALL, RIGHT_EYEBALL, LandmarkRig
+from puppet.rig import LEFT_EYEBALL, RIGHT_EYEBALL, LandmarkRig, lip_gap_cm
 from trainer.au_noise import TrackerNoise
 from trainer.au_sampling import sample_gaze, sample_intensities, weights_of
 
@@ -62,8 +63,11 @@ def rig_points(rng: np.random.Generator, intensities: np.ndarray, gaze: np.ndarr
     identity = rng.normal(0, 1, (count, len(rig.identity_cm))) * rng.uniform(0.4, 1.0, (count, 1))
     points = rig.mean_cm[kept] + np.tensordot(identity.astype(np.float32), rig.identity_cm[:, kept], 1)
     # Nobody's actions are the model's to the millimetre.
-    weights = weights_of(intensities, rig) * rng.uniform(0.8, 1.2, (count, len(rig.actions)))
+    weights = weights_of(intensities, rig) * rng.uniform(0.85, 1.15, (count, len(rig.actions)))
     points += np.tensordot(weights.astype(np.float32), rig.action_cm[:, kept], 1)
+    apart = rig.lips_part(weights_of(intensities, rig)) - intensities[:, facs.INDEX["AU25"]]
+    closed = apart.clip(0) * _gap_per_intensity(rig) / -lip_gap_cm(rig.seal_cm)
+    points += closed[:, None, None].astype(np.float32) * rig.seal_cm[kept]
     yaw, pitch = gaze[:, 0] / rig.look_rad, gaze[:, 1] / rig.look_rad
     look = np.stack([yaw, -yaw, pitch, -pitch], 1).clip(0, None)
     look *= rng.uniform(0.4, 1.2, (count, 1))  # how far lids follow the eyes differs
@@ -74,6 +78,13 @@ def rig_points(rng: np.random.Generator, intensities: np.ndarray, gaze: np.ndarr
         points[:, list(iris)] = centre + (points[:, list(iris)] - centre) @ np.swapaxes(turn, 1, 2)
         points[:, list(iris)] += rng.normal(0, 0.03, (count, 1, 3))
     return points[:, :TRACKED_COUNT]
+
+
+def _gap_per_intensity(rig: LandmarkRig) -> float:
+    """Height of the lips' gap per AU25 intensity, cm, from a jaw half open, where AU25 has not reached its limit."""
+    weights = np.zeros(len(rig.actions), np.float32)
+    weights[rig.actions.index("AU26")] = 0.5
+    return float(lip_gap_cm(np.tensordot(weights, rig.action_cm, 1)) / rig.lips_part(weights))
 
 
 def project(rng: np.random.Generator, points_cm: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ ONE_SIDED = ("mouth", "AU30")  # of these only one side is ever active
 
 
 def sample_intensities(rng: np.random.Generator, count: int, rig: LandmarkRig) -> np.ndarray:
-    """`(count, INTENSITY_COUNT)` float32, 0-5 in facs order; AU25 is what the other actions make of the lips."""
+    """`(count, INTENSITY_COUNT)` float32, 0-5 in facs order; AU25 is what the others make of the lips, or less."""
     total = np.zeros((count, facs.INTENSITY_COUNT), np.float32)
     kind = rng.choice(3, count, p=[0.07, 0.48, 0.45])
     for row, k in zip(total, kind, strict=True):
@@ -69,7 +69,10 @@ def sample_intensities(rng: np.random.Generator, count: int, rig: LandmarkRig) -
         a, b = _places(first), _places(second)
         overlap = np.clip(total[:, a].max(1) - 1.0, 0, 4) / 4
         total[:, b] *= (1 - overlap)[:, None]
-    return with_lips_part(np.clip(total, 0, facs.MAX_INTENSITY), rig)
+    total = with_lips_part(np.clip(total, 0, facs.MAX_INTENSITY), rig)
+    sealed = np.where(rng.random(count) < 0.2, rng.uniform(0, 1, count), 1.0)  # jaw dropped behind closed lips
+    total[:, facs.INDEX["AU25"]] *= sealed.astype(np.float32)
+    return total
 
 
 def with_lips_part(intensities: np.ndarray, rig: LandmarkRig) -> np.ndarray:

@@ -164,6 +164,8 @@ def build(config: RigConfig) -> None:
     action[:, FACE_COUNT : FACE_COUNT + 12] = 0.0  # eyeballs turn with the gaze, no action shifts them
     _close_lids(mean, action)
     look = np.stack([evaluate(sum(model.shape(name) for name in names)) for names in LOOK_SHAPES])
+    seal = evaluate(model.shape("mouthClose"))
+    seal[FACE_COUNT : FACE_COUNT + 12] = 0.0
     look[:, FACE_COUNT : FACE_COUNT + 12] = 0.0
     triangles, fill_count = mesh_triangles(mean[:FACE_COUNT])
     arrays = {
@@ -171,6 +173,7 @@ def build(config: RigConfig) -> None:
         "identity_cm": identity.astype(np.float16),
         "action_cm": action.astype(np.float16),
         "look_cm": look.astype(np.float16),
+        "seal_cm": seal.astype(np.float16),
         "triangles": triangles,
     }
     metadata = {
