@@ -88,9 +88,7 @@ def _split_layers(vertices: np.ndarray, triangles: np.ndarray, jaw: np.ndarray) 
     return {"upper": inside[~moves & in_front], "lower": inside[moves & is_gum_or_tooth & in_front]}
 
 
-def _render(
-    vertices: np.ndarray, faces: np.ndarray, low: np.ndarray, high: np.ndarray, px_per_cm: float
-) -> np.ndarray:
+def _render(vertices: np.ndarray, faces: np.ndarray, low: np.ndarray, high: np.ndarray, px_per_cm: float) -> np.ndarray:
     """`(H, W, 4)` uint8 RGBA, drawn at twice the size and averaged; light from above the camera, darker to the back."""
     fine = 2 * px_per_cm
     width, height = (int(np.ceil((high[i] - low[i]) * fine / 2)) * 2 for i in (0, 1))
@@ -142,9 +140,9 @@ def _paint_tongue(low: np.ndarray, high: np.ndarray, px_per_cm: float) -> np.nda
     """
     width, height = (int(np.ceil((high[i] - low[i]) * px_per_cm)) for i in (0, 1))
     x, y = np.meshgrid(low[0] + (np.arange(width) + 0.5) / px_per_cm, high[1] - (np.arange(height) + 0.5) / px_per_cm)
-    radius = np.sqrt((x / 2.0) ** 2 + ((y + 4.55) / 1.15) ** 2)
-    furrow = 1 - 0.18 * np.exp(-((x / 0.16) ** 2)) * np.clip((y + 4.9) / 1.0, 0, 1)
-    light = (0.42 + 0.45 * np.clip(1 - radius, 0, 1) ** 0.6) * furrow
+    radius = np.sqrt((x / 2.1) ** 2 + ((y + 3.75) / 1.15) ** 2)
+    furrow = 1 - 0.18 * np.exp(-((x / 0.16) ** 2)) * np.clip((y + 4.2) / 1.0, 0, 1)
+    light = (0.36 + 0.42 * np.clip(1 - radius, 0, 1) ** 0.6) * furrow * np.clip(0.75 - 0.35 * (y + 3.75), 0.4, 1)
     out = np.empty((height, width, 4), np.float32)
     out[..., :3] = np.array(_ALBEDO["tongue"]) * light[..., None]
     out[..., 3] = np.clip((1.0 - radius) / 0.08, 0, 1)

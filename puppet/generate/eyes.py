@@ -43,7 +43,7 @@ class EyeInterior:
         self._white = _white_of(crop, opening, self._centre, self._radius)
         self._iris = _whole_iris(crop, opening, self._centre, self._radius)
         layered = self._white + (self._iris[..., :3] - self._white) * self._iris[..., 3:]
-        reach = cv2.dilate(opening, np.ones((3, 3), np.uint8)).astype(np.float32)
+        reach = cv2.dilate(opening, np.ones((7, 7), np.uint8)).astype(np.float32)
         reach = np.maximum(reach, cv2.GaussianBlur(reach, (0, 0), 1.0))[..., None]
         self._settled = layered + (crop - layered) * reach
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ from puppet.generate.field import PortraitField, build_field
 from puppet.generate.lips import part_lips, resting_lips
 from puppet.generate.motion import HeadPose, cell_positions, head_displacement, head_pose, invert
 from puppet.generate.mouth import MouthInterior, MouthPictures
-from puppet.generate.slit import Opening, Slit, build_slit, open_slit
+from puppet.generate.slit import Opening, Slit, SlitMotion, build_slit, open_slit
 from puppet.generate.texture import MotionPicture, Patch, TextureStep
 from puppet.landmarks import LOWER_INNER_LIP, UPPER_INNER_LIP
 from puppet.rig import LandmarkRig
@@ -68,10 +69,12 @@ class Generator:
         zero = np.zeros(len(self.anatomy.actions), np.float32)
         rest_mouth = None
         if self.anatomy.rest_gap_px > 0:
-            rest_mouth = open_slit(self.slits["mouth"], self.field, zero, still, canvas.size)[0]
+            opened = open_slit(self.slits["mouth"], self.field, zero, still, self._backward(zero, still), canvas.size)
+            rest_mouth = opened[0] if opened is not None and opened[0].mask.size else None
         self._mouth = MouthInterior(canvas, self.anatomy, rig, pictures, rest_mouth)
         self._eyes = {side: EyeInterior(canvas, self.anatomy, side) for side in "RL"}
-        self._region = _pixel_region(self.field, canvas.size)
+        self._region = x0, y0, x1, y1 = _pixel_region(self.field, canvas.size)
+        self._region_px = cell_positions(y1 - y0, x1 - x0) + np.array([x0, y0], np.float32)
 
     def set_baseline(self, baseline: np.ndarray) -> None:
         """What the portrait shows `(SIZE,)`; its AU25 is always the measured gap between the portrait's lips."""
@@ -83,8 +86,13 @@ class Generator:
         started = time.perf_counter()
         weights = self._weights(control)
         pose = head_pose(control, self.field)
-        source, openings = self._source_positions(weights, pose)
-        moved = self._sample(source)
+        backward = self._backward(weights, pose)
+        moved = self._sample(self._at_pixels(backward))
+        openings = {}
+        for name, slit in self.slits.items():
+            if (opened := open_slit(slit, self.field, weights, pose, backward, self.canvas.size)) is not None:
+                openings[name] = opened[0]
+                self._lay_slit(moved, opened[1])
         sampled = time.perf_counter()
         rgb = into_still(self.canvas.still, self._region, moved)
         for patch in self._interiors(openings, weights, control, pose):
@@ -92,13 +100,13 @@ class Generator:
         drawn = time.perf_counter()
         painted: list[Patch] = []
         if self.texture is not None:
-            painted = self.texture.paint(MotionPicture(rgb, source, self._region, openings), control)
+            painted = self.texture.paint(MotionPicture(rgb, openings), control)
         textured = time.perf_counter()
         for patch in painted:
             blend(rgb, patch)
         done = time.perf_counter()
-        self.timings = Timings(*(1e3 * (b - a) for a, b in zip(
-            (started, sampled, drawn, textured), (sampled, drawn, textured, done), strict=True)))
+        marks = (started, sampled, drawn, textured, done)
+        self.timings = Timings(*(1e3 * (b - a) for a, b in pairwise(marks)))
         return rgb
 
     def _weights(self, control: np.ndarray) -> np.ndarray:
@@ -110,35 +118,53 @@ class Generator:
             weights[column] = max(weights[column], min(weights[column] + lowered, 1.0))
         return part_lips(weights, control, self.anatomy)
 
-    def _source_positions(self, weights: np.ndarray, pose: HeadPose) -> tuple[np.ndarray, dict[str, Opening]]:
-        """`(h, w, 2)` float32 canvas position that each pixel of the region shows, and the openings."""
-        grid = self.field.head.grid
-        backward = invert(head_displacement(self.field, weights, pose) / grid.cell_px)
-        absolute = (cell_positions(*grid.shape) + backward) * np.float32(grid.cell_px) + np.array(
-            grid.origin_px, np.float32
-        )
-        x0, y0, x1, y1 = self._region
-        to_grid = np.array(
-            [
-                [1 / grid.cell_px, 0, (x0 - grid.origin_px[0]) / grid.cell_px],
-                [0, 1 / grid.cell_px, (y0 - grid.origin_px[1]) / grid.cell_px],
-            ]
-        )
-        source = cv2.warpAffine(
-            absolute, to_grid, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )  # fmt: skip
-        openings = {}
-        for name, slit in self.slits.items():
-            opening, own, fade = open_slit(slit, self.field, weights, pose, self.canvas.size)
-            openings[name] = opening
-            _lay_window(source, (x0, y0), opening.window, own, fade)
-        return source, openings
+    def _backward(self, weights: np.ndarray, pose: HeadPose) -> np.ndarray:
+        """`(rows, columns, 2)` px: from each cell of the head's grid to the canvas position it shows, slits aside."""
+        cell = np.float32(self.field.head.grid.cell_px)
+        return invert(head_displacement(self.field, weights, pose) / cell) * cell
 
-    def _sample(self, source: np.ndarray) -> np.ndarray:
+    def _at_pixels(self, backward: np.ndarray) -> np.ndarray:
+        """The canvas position that each pixel of the region shows, `(h, w, 2)`."""
+        grid = self.field.head.grid
+        x0, y0, x1, y1 = self._region
+        offset = (np.array([x0, y0]) - grid.origin_px) / grid.cell_px
+        to_grid = np.array([[1 / grid.cell_px, 0, offset[0]], [0, 1 / grid.cell_px, offset[1]]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        shown = cv2.warpAffine(backward, to_grid, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        shown += self._region_px
+        return shown
+
+    def _sample(self, shown: np.ndarray) -> np.ndarray:
+        """The portrait's colours at canvas positions `(h, w, 2)`."""
         texture, scale = self.canvas.texture, self.canvas.texture_scale
-        at = source * np.float32(scale) if scale != 1 else source
+        at = shown * np.float32(scale) if scale != 1 else shown
         return cv2.remap(texture, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+    def _lay_slit(self, moved: np.ndarray, motion: SlitMotion) -> None:
+        """Redraw the skin round a slit with the motion of both of its sides; `moved` is changed in place."""
+        x0, y0, x1, y1 = motion.window
+        left, top, right, bottom = self._region
+        x_from, x_to = max(x0, left), min(x1, right)
+        first, last = (int(np.clip(y0 + row, top, bottom)) for row in motion.band)
+        y_from, y_to = int(np.clip(y0, top, first)), int(np.clip(y1, last, bottom))
+        if x_to <= x_from or y_to <= y_from:
+            return
+        columns = slice(x_from - x0, x_to - x0)
+        upper = self._sample(motion.from_upper[y_from - y0 : last - y0, columns])
+        lower = self._sample(motion.from_lower[first - y0 : y_to - y0, columns])
+        out = moved[y_from - top : y_to - top, x_from - left : x_to - left]
+        out[: first - y_from] = upper[: first - y_from]
+        out[last - y_from :] = lower[last - first :]
+        if last > first:
+            share = np.ascontiguousarray(
+                motion.below[first - y0 - motion.band[0] : last - y0 - motion.band[0], columns]
+            )
+            out[first - y_from : last - y_from] = cv2.blendLinear(
+                np.ascontiguousarray(upper[first - y_from :]),
+                np.ascontiguousarray(lower[: last - first]),
+                1 - share,
+                share,
+            )
 
     def _interiors(
         self, openings: dict[str, Opening], weights: np.ndarray, control: np.ndarray, pose: HeadPose
@@ -148,9 +174,9 @@ class Generator:
         rig_count = len(weights) - len(GAP_ACTIONS)
         own = weights_of(self.baseline, facs.rest(), self.anatomy.actions)[:rig_count]
         for name, opening in openings.items():
-            if not opening.mask.any():
+            if not opening.mask.size:
                 continue
-            follow = _follow_at(self.slits[name])
+            follow = self.slits[name].follow_at_anchor
             if name == "mouth":
                 colour = self._mouth.draw(opening, weights[:rig_count], own, pose, follow)
             else:
@@ -172,7 +198,7 @@ def _build_slits(field: PortraitField) -> dict[str, Slit]:
             LOWER_INNER_LIP,
             upper_side=tuple(set(UPPER_LIP) - lips),
             lower_side=tuple(set(LOWER_LIP) - lips),
-            reach=(0.45, 0.6, 1.1),
+            reach=(0.4, 0.5, 1.0),
             cells=72,
             is_closed_at_rest=field.anatomy.rest_gap_px == 0,
         )
@@ -193,26 +219,6 @@ def _build_slits(field: PortraitField) -> dict[str, Slit]:
             edge_inset=_LASHES,
         )
     return slits
-
-
-def _lay_window(
-    source: np.ndarray, origin: tuple[int, int], window: tuple[int, int, int, int], own: np.ndarray, fade: np.ndarray
-) -> None:
-    """Blend a slit's backward displacement into the region's source positions, in place."""
-    x0, y0, x1, y1 = window
-    left, top = max(x0, origin[0]), max(y0, origin[1])
-    right, bottom = min(x1, origin[0] + source.shape[1]), min(y1, origin[1] + source.shape[0])
-    if right <= left or bottom <= top:
-        return
-    inner = (slice(top - y0, bottom - y0), slice(left - x0, right - x0))
-    outer = (slice(top - origin[1], bottom - origin[1]), slice(left - origin[0], right - origin[0]))
-    at = cell_positions(bottom - top, right - left) + own[inner] + np.array([left, top], np.float32)
-    source[outer] += (at - source[outer]) * fade[inner][..., None]
-
-
-def _follow_at(slit: Slit) -> float:
-    row, column = slit.grid.shape[0] // 2, slit.grid.shape[1] // 2
-    return float(slit.follow[row, column])
 
 
 def _pixel_region(field: PortraitField, size: tuple[int, int]) -> tuple[int, int, int, int]:

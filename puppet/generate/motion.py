@@ -17,8 +17,9 @@ from puppet import facs
 from puppet.generate.field import Grid, PortraitField
 from puppet.pose import rotation_from_angles
 
-ITERATIONS = 7
+ITERATIONS = 6
 
+_NEIGHBOURS = np.ones((3, 3), np.uint8)
 _FLIP = np.diag([1.0, -1.0, -1.0])  # head frame (y up, z to the viewer) to image (y down, z away)
 _YAW, _PITCH, _ROLL, _SHIFT_X, _SHIFT_Y, _SCALE = (facs.INDEX[n] for n in facs.HEAD_NAMES)
 
@@ -62,18 +63,25 @@ def forward_displacement(
     return np.ascontiguousarray(out.reshape(2, *shape).transpose(1, 2, 0))
 
 
-def invert(displacement: np.ndarray, *, iterations: int = ITERATIONS, start: np.ndarray | None = None) -> np.ndarray:
-    """Backward displacement `(rows, columns, 2)`, in cells, of a forward one in cells: `B(y) = x - y` with `x + F(x) = y`."""
+def invert(displacement: np.ndarray, *, iterations: int = ITERATIONS) -> np.ndarray:
+    """Backward displacement `(rows, columns, 2)`, in cells, of a forward one in cells: `B(y) = x - y` with `x + F(x) = y`.
+
+    Several patches may be stacked along the rows: each keeps to its own as long as nothing leaves its patch.
+    """
     rows, columns = displacement.shape[:2]
-    along_x = np.gradient(displacement[..., 0], axis=1)
-    along_y = np.gradient(displacement[..., 1], axis=0)
-    stretch = np.maximum(np.maximum(along_x, along_y), 0)
-    sampled = np.dstack([displacement, 1.0 / (1.0 + stretch)]).astype(np.float32)
+    across, down = cv2.split(displacement)
+    stretch = cv2.max(cv2.Sobel(across, -1, 1, 0, ksize=1, scale=0.5), cv2.Sobel(down, -1, 0, 1, ksize=1, scale=0.5))
     target = cell_positions(rows, columns)
-    source = target - displacement if start is None else target + start
+    source = target - displacement
+    local = cv2.remap(cv2.max(stretch, 0), source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    damping = 1.0 / (1.0 + cv2.dilate(local, _NEIGHBOURS))
+    damping = cv2.merge([damping, damping])
     for _ in range(iterations):
-        there = cv2.remap(sampled, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        source -= (source + there[..., :2] - target) * there[..., 2:]
+        error = cv2.remap(displacement, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        error += source
+        error -= target
+        error *= damping
+        source -= error
     return source - target
 
 

@@ -164,18 +164,10 @@ class MouthInterior:
 
     def _shade(self, opening: Opening) -> np.ndarray:
         """`(rows, columns)` light inside: less under the upper lip, at the corners and in a narrow gap."""
-        x0, y0, x1, y1 = opening.window
-        gap = opening.lower_y - opening.upper_y
-        columns = np.flatnonzero(gap > 0.5)
-        if not len(columns):
-            return np.ones((y1 - y0, x1 - x0), np.float32)
-        middle, half = (columns[0] + columns[-1]) / 2, max(1.0, (columns[-1] - columns[0]) / 2)
-        across = np.clip(np.abs(np.arange(x1 - x0) - middle) / half, 0, 1)
-        below = np.arange(y0, y1, dtype=np.float32)[:, None] - opening.upper_y
-        under_lip = np.clip(below / (0.35 * self._px_per_cm), 0, 1)
-        wide = np.clip(gap.max() / (0.8 * self._px_per_cm), 0, 1)
-        shade = (0.55 + 0.45 * under_lip) * (1 - 0.6 * across**2.5) * (0.7 + 0.3 * wide)
-        return shade.astype(np.float32)
+        under_lip = np.clip(opening.depth_px / (0.3 * self._px_per_cm), 0, 1)
+        wide = np.clip(opening.gap_px.max() / (0.8 * self._px_per_cm), 0, 1)
+        across = np.minimum(np.abs(opening.along), 1)
+        return (0.7 + 0.3 * under_lip) * (1 - 0.55 * across * across * across) * (0.85 + 0.15 * wide)
 
     def _lit(self, picture: np.ndarray) -> np.ndarray:
         """Premultiplied float32 RGBA in the portrait's light."""
@@ -203,19 +195,18 @@ def _mouth_light(canvas: Canvas, anatomy: Anatomy) -> np.ndarray:
         white = eyes[luminance >= np.percentile(luminance, 80)].mean(0)
     grey = white.mean()
     bright = max(1.15 * grey, 0.95 * skin.mean())
-    tint = 0.5 + 0.5 * white / max(grey, 1.0)
+    # The whites of painted and photographed eyes are often bluish from shade: teeth take more of the skin's warmth.
+    tint = 0.75 + 0.1 * white / max(grey, 1.0) + 0.15 * skin / max(skin.mean(), 1.0)
     return np.clip(tint * bright / 255, 0.08, 1.0).astype(np.float32)
 
 
 def _own_mouth(canvas: Canvas, anatomy: Anatomy, rest: Opening) -> OwnMouth:
     x0, y0, x1, y1 = rest.window
     inside = (rest.mask > 0).astype(np.uint8)
-    cover = cv2.dilate(inside, np.ones((3, 3), np.uint8))
+    cover = cv2.dilate(inside, np.ones((3, 3), np.uint8))  # the rest opening's soft edge must be all its own
     soft = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), 1.0)
     cover = np.where(cover > 0, 1.0, soft).astype(np.float32)
-    rows = np.arange(y0, y1, dtype=np.float32)[:, None]
-    split = rest.upper_y[None] + _OWN_UPPER_CM * anatomy.fit.scale_px_per_cm
-    upper = np.clip(split - rows + 0.5, 0, 1)
+    upper = np.clip(_OWN_UPPER_CM * anatomy.fit.scale_px_per_cm - rest.depth_px + 0.5, 0, 1)
     rgb = canvas.still[y0:y1, x0:x1].astype(np.float32)
     # The upper part lies over the lower one: the lower one may reach under it, so that no line shows between them.
     return OwnMouth(rgb, (x0, y0), (cover * upper).astype(np.float32), cover)

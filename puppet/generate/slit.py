@@ -14,10 +14,14 @@ import numpy as np
 
 from puppet.generate.anatomy import Anatomy
 from puppet.generate.field import Grid, PortraitField
-from puppet.generate.motion import HeadPose, forward_displacement, invert
+from puppet.generate.motion import HeadPose, cell_positions, forward_displacement, invert
 
 _WINDOW_MARGIN = 0.22  # share of the window over which it fades into the head's field
-_SPLINE_STEPS = 6
+_SPLINE_STEPS = 4
+_SEAM_PX = 1.5  # closed edges melt into each other over this
+_CORNER_PX = 3.0
+_BAND_PX = 3
+_LEAST_GAP_PX = 0.4
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,32 @@ class Side:
 class Opening:
     """Where the slit stands in one frame, in canvas pixels.
 
-    `window` (x0, y0, x1, y1) whole pixels; `upper_y`, `lower_y` `(x1 - x0,)` edge heights per pixel column;
-    `mask` `(rows, columns)` float32 0-1, how much of the pixel lies between the edges; `inside` marks the columns
-    between the corners.
+    `window` (x0, y0, x1, y1) whole pixels, tight, empty when closed; the arrays are `(rows, columns)` float32 of that window: `mask` 0-1 how much
+    of the pixel lies between the edges, `depth_px` how far it lies below the upper edge, `gap_px` the edges' distance
+    there, `along` its place from corner (-1) to corner (1).
     """
 
     window: tuple[int, int, int, int]
-    upper_y: np.ndarray
-    lower_y: np.ndarray
     mask: np.ndarray
+    depth_px: np.ndarray
+    gap_px: np.ndarray
+    along: np.ndarray
+
+
+@dataclass(frozen=True)
+class SlitMotion:
+    """Skin near the slit in one frame.
+
+    `window` (x0, y0, x1, y1) canvas px; `from_upper` and `from_lower` `(rows, columns, 2)` canvas positions that its
+    pixels show as the upper and as the lower edge's side. Rows above `band` (first, last; relative to the window) are
+    the upper side's, rows below it the lower side's; within it `below` `(last - first, columns)` 0-1 is the lower's share.
+    """
+
+    window: tuple[int, int, int, int]
+    from_upper: np.ndarray
+    from_lower: np.ndarray
+    band: tuple[int, int]
+    below: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -54,7 +75,9 @@ class Slit:
     follow: np.ndarray
     sides: tuple[Side, Side]  # upper, lower
     anchor_px: np.ndarray  # (3,) middle of the slit at rest
-    fade: np.ndarray  # (rows, columns) window weight
+    cells_px: np.ndarray  # (rows, columns, 2) canvas positions of the grid
+    fade: np.ndarray  # (rows, columns, 1) the window's weight against the head's own field
+    follow_at_anchor: float
     is_closed_at_rest: bool
     edge_inset_px: float  # the upper edge is drawn this much lower: lashes go with the lid
 
@@ -109,15 +132,18 @@ def build_slit(
     sides = tuple(
         _side(surface.actions(queries, without=tuple(left_out)), 0.02 * width) for left_out in (lower_side, upper_side)
     )
+    follow = surface.follow(queries).reshape(grid.shape).astype(np.float32)
     return Slit(
         upper=upper,
         lower=lower,
         grid=grid,
         position=np.stack([position[..., 0], position[..., 1], depth]).astype(np.float32),
-        follow=surface.follow(queries).reshape(grid.shape).astype(np.float32),
+        follow=follow,
         sides=sides,
         anchor_px=points[list(upper + lower)].mean(0).astype(np.float32),
-        fade=_window_fade(grid.shape),
+        cells_px=position,
+        fade=_window_fade(grid.shape)[..., None],
+        follow_at_anchor=float(surface.follow(points[list(upper + lower), :2].mean(0)[None])[0]),
         is_closed_at_rest=is_closed_at_rest,
         edge_inset_px=edge_inset * width,
     )
@@ -140,83 +166,126 @@ def _window_fade(shape: tuple[int, int]) -> np.ndarray:
 
 
 def open_slit(
-    slit: Slit, field: PortraitField, weights: np.ndarray, pose: HeadPose, size: tuple[int, int]
-) -> tuple[Opening, np.ndarray, np.ndarray]:
-    """The opening of one frame, and the backward displacement `(rows, columns, 2)` px of its window with its fade.
+    slit: Slit,
+    field: PortraitField,
+    weights: np.ndarray,
+    pose: HeadPose,
+    around: np.ndarray,
+    size: tuple[int, int],
+) -> tuple[Opening, SlitMotion] | None:
+    """The opening of one frame and the skin's motion on both sides of it; None where the slit has left the canvas.
 
-    Pixels above the slit's middle line take the upper side's motion, the others the lower side's.
+    `around` `(rows, columns, 2)` px is the backward displacement on the head's grid; the slit's own motion fades into it
+    toward the window's border. (Displacements are interpolated, not positions: what does not move stays exact.)
     """
-    follow = _at(slit.follow, slit.grid, slit.anchor_px)
+    follow = slit.follow_at_anchor
     travel = np.round(((pose.move(slit.anchor_px) - slit.anchor_px) * follow)[:2]).astype(np.float32)
-    grid, cell = slit.grid, slit.grid.cell_px
+    grid, cell = slit.grid, np.float32(slit.grid.cell_px)
     x0 = max(0, int(np.ceil(grid.origin_px[0] + travel[0])))
     y0 = max(0, int(np.ceil(grid.origin_px[1] + travel[1])))
     x1 = min(size[0], int(grid.origin_px[0] + cell * (grid.shape[1] - 1) + travel[0]))
     y1 = min(size[1], int(grid.origin_px[1] + cell * (grid.shape[0] - 1) + travel[1]))
     if x1 - x0 < 4 or y1 - y0 < 4:
-        return _empty_opening(), np.zeros((0, 0, 2), np.float32), np.zeros((0, 0), np.float32)
-    at = pixel_map(grid, travel, (x0, y0, x1, y1))
-    backward = []
+        return None
+    forward = []
     for side in slit.sides:
         moved = (weights[side.columns] @ side.basis).reshape(slit.position.shape) if len(side.columns) else None
-        forward = forward_displacement(slit.position, slit.follow, moved, pose) - travel
-        on_grid = invert(forward / cell) * cell - travel
-        backward.append(cv2.remap(on_grid, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-    fade = cv2.remap(slit.fade, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        forward.append((forward_displacement(slit.position, slit.follow, moved, pose) - travel) / cell)
+    backward = _without_specks(invert(np.concatenate(forward)))
+    sides = [half * cell - travel for half in np.split(backward, 2)]
+    head = field.head.grid
+    at = (slit.cells_px + (travel - np.array(head.origin_px, np.float32))) / np.float32(head.cell_px)
+    outside = cv2.remap(around, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    on_grid = np.concatenate([outside + (side - outside) * slit.fade for side in sides], -1)
+    to_grid = np.array(
+        [
+            [1 / cell, 0, (x0 - grid.origin_px[0] - travel[0]) / cell],
+            [0, 1 / cell, (y0 - grid.origin_px[1] - travel[1]) / cell],
+        ]
+    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    maps = cv2.warpAffine(on_grid, to_grid, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    here = cell_positions(y1 - y0, x1 - x0) + np.array([x0, y0], np.float32)
     upper, lower = slit.contours(field.anatomy, weights, pose, follow)
-    opening, middle = _cover(upper, lower, (x0, y0, x1, y1), slit.edge_inset_px)
-    rows = np.arange(y0, y1, dtype=np.float32)[:, None]
-    below = (rows > middle)[..., None]
-    return opening, np.where(below, backward[1], backward[0]), fade
+    opening, below, band = _cover(upper, lower, (x0, y0, x1, y1), slit.edge_inset_px)
+    return opening, SlitMotion((x0, y0, x1, y1), here + maps[..., :2], here + maps[..., 2:], band, below)
 
 
-def pixel_map(grid: Grid, travel: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
-    """`(rows, columns, 2)` float32 grid coordinates of each canvas pixel of a window shifted by `travel`."""
-    x0, y0, x1, y1 = window
-    x = (np.arange(x0, x1, dtype=np.float32) - np.float32(grid.origin_px[0] + travel[0])) / np.float32(grid.cell_px)
-    y = (np.arange(y0, y1, dtype=np.float32) - np.float32(grid.origin_px[1] + travel[1])) / np.float32(grid.cell_px)
-    out = np.empty((len(y), len(x), 2), np.float32)
-    out[..., 0], out[..., 1] = x[None], y[:, None]
-    return out
+def _without_specks(backward: np.ndarray) -> np.ndarray:
+    """Median of each cell's neighbourhood: at a mouth's corner single cells may not have settled."""
+    return cv2.merge([cv2.medianBlur(channel, 5) for channel in cv2.split(backward)])
 
 
 def _cover(
     upper: np.ndarray, lower: np.ndarray, window: tuple[int, int, int, int], inset_px: float
-) -> tuple[Opening, np.ndarray]:
-    """Edge heights per pixel column, their coverage mask and the slit's middle line."""
+) -> tuple[Opening, np.ndarray, tuple[int, int]]:
+    """The opening between two edges, the lower side's share of the pixels near it, and the rows these are about.
+
+    All is measured along and across the line between the corners, so that a tilted head is like an upright one.
+    """
     x0, y0, x1, y1 = window
-    columns = np.arange(x0, x1, dtype=np.float32)
-    upper_y, lower_y = _height(upper, columns), _height(lower, columns)
-    crossed = upper_y > lower_y
-    middle = (upper_y + lower_y) / 2
-    upper_y, lower_y = np.where(crossed, middle, upper_y), np.where(crossed, middle, lower_y)
-    gap = lower_y - upper_y
-    top = upper_y + np.minimum(inset_px, 0.35 * gap)
-    rows = np.arange(y0, y1, dtype=np.float32)[:, None]
-    mask = np.clip(rows - top + 0.5, 0, 1) * np.clip(lower_y - rows + 0.5, 0, 1)
-    mask *= np.clip(gap - 0.5, 0, 1)
-    inside = (columns >= min(upper[0, 0], lower[0, 0])) & (columns <= max(upper[-1, 0], lower[-1, 0]))
-    mask *= inside
-    return Opening(window, upper_y, lower_y, mask.astype(np.float32)), middle.astype(np.float32)
+    corners = (upper[[0, -1]] + lower[[0, -1]]) / 2
+    centre, line = corners.mean(0), corners[1] - corners[0]
+    width = max(float(np.linalg.norm(line)), 1.0)
+    to_slit = np.array([[line[0], line[1]], [-line[1], line[0]]], np.float32) / width  # rows: along, across
+    upper_curve, lower_curve = (_spline((edge - centre) @ to_slit.T) for edge in (upper, lower))
+    edges = np.concatenate([upper, lower])
+    tilt = abs(float(line[1] / width))
+    first = int(np.clip(edges[:, 1].min() - _BAND_PX - tilt * (x1 - x0) / 2, y0, y1 - 1)) - y0
+    last = int(np.clip(edges[:, 1].max() + _BAND_PX + tilt * (x1 - x0) / 2, y0 + first + 1, y1)) - y0
+    offset = np.array([x0, y0 + first], np.float32) - centre.astype(np.float32)
+    along, across = (
+        axis[0] * (np.arange(x1 - x0, dtype=np.float32) + offset[0])
+        + (axis[1] * (np.arange(last - first, dtype=np.float32) + offset[1]))[:, None]
+        for axis in to_slit
+    )
+    upper_at, lower_at = _height(upper_curve, along), _height(lower_curve, along)
+    # Where the edges have crossed they press on each other: neither may show what lies between them.
+    gap = np.maximum(lower_at - upper_at, 0)
+    middle = (upper_at + lower_at) / 2
+    below = np.clip((across - middle) / _SEAM_PX + 0.5, 0, 1)
+    # Beyond the corners both sides are one skin.
+    below += (0.5 - below) * np.clip((np.abs(along) - width / 2) / _CORNER_PX, 0, 1)
+    opening = _no_opening()
+    if gap.max() > _LEAST_GAP_PX:
+        outline = _outline(upper_curve, lower_curve, inset_px) @ to_slit - offset
+        mask = np.zeros(gap.shape, np.uint8)
+        cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
+        mask = cv2.blur(mask, (3, 3))
+        # A gap thinner than a pixel and a half fades away instead of drawing a line.
+        cover = mask * (np.clip((gap - _LEAST_GAP_PX) / 1.2, 0, 1) / 255)
+        left, top, columns, rows = cv2.boundingRect(mask)
+        box = (slice(top, top + rows), slice(left, left + columns))
+        at = (x0 + left, y0 + first + top)
+        depth = across[box] - np.where(gap > 0, upper_at, middle)[box]
+        opening = Opening((*at, at[0] + columns, at[1] + rows), cover[box], depth, gap[box], along[box] * (2 / width))
+    return opening, below, (first, last)
 
 
-def _height(edge: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """y of an edge at pixel columns: a Catmull-Rom curve through its points, level beyond its ends."""
+def _no_opening() -> Opening:
+    nothing = np.zeros((0, 0), np.float32)
+    return Opening((0, 0, 0, 0), nothing, nothing, nothing, nothing)
+
+
+def _outline(upper_curve: np.ndarray, lower_curve: np.ndarray, inset_px: float) -> np.ndarray:
+    """Closed polygon between two curves, the upper one lowered by the inset, crossings cut off at their middle."""
+    lower_at_upper = _height(lower_curve, upper_curve[:, 0])
+    upper_at_lower = _height(upper_curve, lower_curve[:, 0])
+    gap = np.maximum(lower_at_upper - upper_curve[:, 1], 0)
+    top = np.minimum(upper_curve[:, 1] + np.minimum(inset_px, 0.35 * gap), (upper_curve[:, 1] + lower_at_upper) / 2)
+    bottom = np.maximum(lower_curve[:, 1], (lower_curve[:, 1] + upper_at_lower) / 2)
+    return np.concatenate([np.stack([upper_curve[:, 0], top], 1), np.stack([lower_curve[:, 0], bottom], 1)[::-1]])
+
+
+def _spline(edge: np.ndarray) -> np.ndarray:
+    """A Catmull-Rom curve `(m, 2)` through an edge's points."""
     padded = np.concatenate([2 * edge[:1] - edge[1:2], edge, 2 * edge[-1:] - edge[-2:-1]])
     t = np.linspace(0, 1, _SPLINE_STEPS, endpoint=False)[None, :, None]
     p0, p1, p2, p3 = (padded[i : len(padded) - 3 + i, None] for i in range(4))
     curve = 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3)
-    curve = np.concatenate([curve.reshape(-1, 2), edge[-1:]])
-    x = np.maximum.accumulate(curve[:, 0])
-    return np.interp(columns, x, curve[:, 1]).astype(np.float32)
+    return np.concatenate([curve.reshape(-1, 2), edge[-1:]])
 
 
-def _at(values: np.ndarray, grid: Grid, point: np.ndarray) -> float:
-    """Value at the cell nearest to a canvas position."""
-    row = int(np.clip(round((point[1] - grid.origin_px[1]) / grid.cell_px), 0, grid.shape[0] - 1))
-    column = int(np.clip(round((point[0] - grid.origin_px[0]) / grid.cell_px), 0, grid.shape[1] - 1))
-    return float(values[row, column])
-
-
-def _empty_opening() -> Opening:
-    return Opening((0, 0, 0, 0), np.zeros(0), np.zeros(0), np.zeros((0, 0), np.float32))
+def _height(curve: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """Height of a curve at positions along it, level beyond its ends."""
+    return np.interp(along, np.maximum.accumulate(curve[:, 0]), curve[:, 1]).astype(np.float32)

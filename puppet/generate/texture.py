@@ -16,15 +16,10 @@ from puppet.generate.slit import Opening
 
 @dataclass(frozen=True)
 class MotionPicture:
-    """What the motion step hands on. Arrays are views into one frame, valid until the next.
-
-    `rgb` `(H, W, 3)` uint8 is the warped canvas with the interiors drawn; `source_px` `(h, w, 2)` float32 says where in
-    the portrait each pixel of `region` (x0, y0, x1, y1) came from; `openings` are the eyes ('R', 'L') and the 'mouth'.
-    """
+    """What the motion step hands on: `rgb` `(H, W, 3)` uint8, the warped canvas with the interiors drawn, not to be
+    written to, and the `openings` of the eyes ('R', 'L') and the 'mouth'."""
 
     rgb: np.ndarray
-    source_px: np.ndarray
-    region: tuple[int, int, int, int]
     openings: dict[str, Opening]
 
 
