@@ -55,7 +55,7 @@ class AuEstimator:
     ) -> None:
         rig = rig or LandmarkRig.load()
         self._mean_cm = rig.mean_cm[:TRACKED_COUNT].astype(np.float64)
-        self._engine = engines.load(model, backend=engine, device=device)
+        self._engine = engines.load(model, backend=engine, device=device, threads=1)  # too small for two
 
     @property
     def engine_info(self) -> engines.EngineInfo:

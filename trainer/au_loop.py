@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from rich.progress import Progress
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.nn import functional as F
 
 from puppet import facs
@@ -53,11 +54,8 @@ def fit_regressor(config: AuConfig, data: AuData, run_dir: Path) -> None:
             model.train()
             batch = data.batch(config.batch, config.rig_share)
             intensities, gaze = model(torch.from_numpy(batch.landmarks_cm), torch.from_numpy(batch.head_rad))
-            target = torch.from_numpy(batch.intensities)
-            loss = (F.smooth_l1_loss(intensities, target, reduction="none", beta=0.5) * column_weight).mean()
-            gaze_known = torch.isfinite(torch.from_numpy(batch.gaze_rad))
-            gaze_target = torch.nan_to_num(torch.from_numpy(batch.gaze_rad))
-            loss = loss + 2.0 * (F.smooth_l1_loss(gaze, gaze_target, reduction="none", beta=0.1) * gaze_known).mean()
+            loss = known_loss(intensities, torch.from_numpy(batch.intensities), 0.5, column_weight)
+            loss = loss + 2.0 * known_loss(gaze, torch.from_numpy(batch.gaze_rad), 0.1)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -83,6 +81,12 @@ def fit_regressor(config: AuConfig, data: AuData, run_dir: Path) -> None:
         model, config.output, {"licence": LICENCE, "version": "1", "config": (run_dir / "config.json").read_text()}
     )
     log.info("wrote %s", config.output)
+
+
+def known_loss(estimated: Tensor, true: Tensor, beta: float, weight: Tensor | float = 1.0) -> Tensor:
+    """Mean smooth L1 loss; labels that are not known (NaN) count nothing."""
+    error = F.smooth_l1_loss(estimated, torch.nan_to_num(true), reduction="none", beta=beta)
+    return (error * torch.isfinite(true) * weight).mean()
 
 
 def predict(model: AuRegressor, samples: Samples) -> tuple[np.ndarray, np.ndarray]:

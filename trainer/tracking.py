@@ -35,8 +35,6 @@ class Clip:
     """A tracked video with what the independent estimator said of it."""
 
     name: str
-    fps: float
-    size: tuple[int, int]
     landmarks_px: np.ndarray  # (F, 478, 3) float32, NaN where no face was found
     judged: dict[str, np.ndarray]  # ARKit name or "rotation_rc" -> (F,) float32, NaN where there is no row
 
@@ -100,20 +98,29 @@ def stills(faces_dir: Path, cache_dir: Path) -> Stills:
 
 def clip(path: Path, cache_dir: Path) -> Clip:
     """One clip and the blendshape CSV beside it, tracked as live video or read from the cache."""
+    landmarks = track_video(path, cache_dir)
+    return Clip(path.stem, landmarks, _judged(path.with_suffix(".blendshapes.csv"), len(landmarks)))
+
+
+def track_video(path: Path, cache_dir: Path) -> np.ndarray:
+    """`(F, 478, 3)` float32 landmarks of every frame, NaN without a face, tracked or read from the cache.
+
+    Raises:
+        InputError: the file holds no pictures.
+    """
     cached = cache_dir / "clips" / f"{path.stem}.npz"
     if not cached.is_file():
-        frames, fps, size = [], _fps(path), (0, 0)
-        tracker = FaceTracker()
+        frames, tracker = [], FaceTracker()
         for rgb in _frames(path):
             face = tracker.track(rgb)
-            size = (rgb.shape[1], rgb.shape[0])
             frames.append(UNTRACKED if face is None else face.landmarks_px)
         tracker.close()
+        if not frames:
+            raise InputError(f"{path} can't be decoded: expected a video.")
         cached.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(cached, landmarks_px=np.stack(frames), fps=fps, size=size)
+        np.savez_compressed(cached, landmarks_px=np.stack(frames))
     with np.load(cached) as file:
-        landmarks, fps, size = file["landmarks_px"], float(file["fps"]), tuple(int(v) for v in file["size"])
-    return Clip(path.stem, fps, size, landmarks, _judged(path.with_suffix(".blendshapes.csv"), len(landmarks)))
+        return file["landmarks_px"]
 
 
 def clips(folder: Path, cache_dir: Path) -> list[Clip]:
@@ -136,13 +143,6 @@ def _frames(path: Path) -> Iterator[np.ndarray]:
             video.release()
             return
         yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-
-
-def _fps(path: Path) -> float:
-    video = cv2.VideoCapture(str(path))
-    fps = video.get(cv2.CAP_PROP_FPS)
-    video.release()
-    return fps
 
 
 def _judged(path: Path, count: int) -> dict[str, np.ndarray]:
