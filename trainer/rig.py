@@ -23,19 +23,20 @@ from puppet.rig import DEFAULT_PATH
 from trainer import correspondence, tracking
 from trainer.topology import mesh_triangles
 
-# Action -> (expression shape, weight) at intensity 5. Unsided shape names get the column's side appended.
+# Action -> (expression shape, weight) at intensity 5. Unsided shape names get the column's side appended. Shapes that
+# look weaker than a FACS E at weight 1 on real faces (brow lowering, nose wrinkle) are taken further.
 ACTION_SHAPES: dict[str, tuple[tuple[str, float], ...]] = {
     "AU01": (("browInnerUp", 1.0),),
     "AU02": (("browOuterUp", 1.0),),
-    "AU04": (("browDown", 1.0),),
+    "AU04": (("browDown", 1.5),),
     "AU05": (("eyeWide", 1.0),),
     "AU06": (("cheekRaiser", 1.0), ("cheekSquint", 1.0)),
-    "AU07": (("eyeSquint", 1.0),),
-    "AU09": (("noseSneer", 1.0),),
+    "AU07": (("eyeSquint", 1.2),),
+    "AU09": (("noseSneer", 1.5),),
     "AU10": (("mouthUpperUp", 1.0),),
     "AU12": (("mouthSmile", 1.0),),
     "AU14": (("mouthDimple", 1.0),),
-    "AU15": (("mouthFrown", 1.0),),
+    "AU15": (("mouthFrown", 1.3),),
     "AU16": (("mouthLowerDown", 1.0),),
     "AU20": (("mouthStretch", 1.0),),
     "AU45": (("eyeBlink", 1.0),),
@@ -46,7 +47,7 @@ ACTION_SHAPES: dict[str, tuple[tuple[str, float], ...]] = {
     "AU22": (("mouthFunnel", 1.0),),
     # The model has no lip tightener: lips thinned by a little rolling and narrowed by a little pucker.
     "AU23": (("mouthRollLower", 0.5), ("mouthRollUpper", 0.5), ("mouthPucker", 0.35)),
-    "AU24": (("mouthPress_L", 1.0), ("mouthPress_R", 1.0)),
+    "AU24": (("mouthPress_L", 1.3), ("mouthPress_R", 1.3)),
     "AU26": (("jawOpen", 1.0),),
     "AU28": (("mouthRollLower", 1.0), ("mouthRollUpper", 1.0)),
     "AU29": (("jawForward", 1.0),),
