@@ -36,14 +36,12 @@ UPPER_LIP = tuple(dict.fromkeys((*UPPER_OUTER_LIP, *UPPER_INNER_LIP, 62, 183, 42
 LOWER_LIP = tuple(dict.fromkeys((*LOWER_OUTER_LIP, *LOWER_INNER_LIP, 62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292, 76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306)))  # fmt: skip
 LIP_CORNERS = (61, 291, 78, 308, 62, 292, 76, 306)
 
-GAP_ACTIONS = ("upper_gap", "lower_gap")
-"""Two more columns after the rig's: the upper lip's rise and the lower lip's fall by one pixel in the middle."""
+EXTRA_ACTIONS = ("look_left", "look_right", "look_up", "look_down", "seal", "upper_gap", "lower_gap")
+"""More columns after the rig's actions: what lids and brows do as the eyes turn, lips that stay sealed over an open jaw,
+and the upper lip's rise and the lower lip's fall by one pixel in the middle."""
 
 OPEN_GAP_JAW = 0.85
 """AU25 = 5 is the gap between the inner lips at this weight of the jaw drop."""
-
-ACTION_GAIN: dict[str, float] = {"AU04": 1.5, "AU09": 1.5, "AU15": 1.3, "AU07": 1.2, "AU24": 1.3, "AU23": 1.3}
-"""Rig displacements that look weaker than a FACS E at weight 1."""
 
 _CLOSING_LINE = 0.15  # lids meet this far up from the lower lid: it is the upper one that travels
 _CLOSED_LIPS = 0.035  # an inner gap under this share of the mouth's width is a closed mouth
@@ -55,7 +53,7 @@ class Anatomy:
     """One portrait's landmarks and their motion.
 
     `points_px` `(N, 3)`: skin landmarks in canvas pixels (x right, y down, z away from the camera; x and y as tracked,
-    z from the fitted rig). `action_px` `(K, N, 3)`: displacement at weight 1 for `actions` then `GAP_ACTIONS`.
+    z from the fitted rig). `action_px` `(K, N, 3)`: displacement at weight 1 for the rig's actions, then `EXTRA_ACTIONS`.
     """
 
     points_px: np.ndarray
@@ -66,6 +64,12 @@ class Anatomy:
     ocular_px: float
     rest_gap_px: float  # between the inner lips, 0 for a closed mouth
     open_gap_px: float  # at AU25 = 5
+    look_rad: float  # turn of the eyes at weight 1 of the look columns
+
+    @property
+    def rig_count(self) -> int:
+        """How many columns are the rig's actions."""
+        return len(self.actions) - len(EXTRA_ACTIONS)
 
     def displacement(self, weights: np.ndarray, points: tuple[int, ...]) -> np.ndarray:
         """`(n, 3)` px: how `points` move at `weights` `(K,)`."""
@@ -80,10 +84,9 @@ def read_anatomy(landmarks_px: np.ndarray, rig: LandmarkRig) -> Anatomy:
     points[:, :2] = landmarks_px[:FACE_COUNT, :2]
     to_px = fit.scale_px_per_cm * fit.rotation
     action = (rig.action_cm[:, :FACE_COUNT] @ to_px.T) * _TO_IMAGE
-    for k, name in enumerate(rig.actions):
-        action[k] *= ACTION_GAIN.get(name.split("_")[0], 1.0)
     for side in "LR":
         _close_lids(action[rig.actions.index(f"AU45_{side}")], points, side)
+    extra = np.concatenate([rig.look_cm, rig.seal_cm[None]])[:, :FACE_COUNT] @ to_px.T * _TO_IMAGE
     gaps = _gap_actions(points)
     jaw = action[rig.actions.index("AU26")]
     middle = len(UPPER_INNER_LIP) // 2
@@ -94,13 +97,14 @@ def read_anatomy(landmarks_px: np.ndarray, rig: LandmarkRig) -> Anatomy:
     eyes = [landmarks_px[list(upper + lower), :2].mean(0) for upper, lower in LIDS.values()]
     return Anatomy(
         points_px=points.astype(np.float32),
-        action_px=np.concatenate([action, gaps]).astype(np.float32),
-        actions=(*rig.actions, *GAP_ACTIONS),
+        action_px=np.concatenate([action, extra, gaps]).astype(np.float32),
+        actions=(*rig.actions, *EXTRA_ACTIONS),
         fit=fit,
         face_height_px=float(np.linalg.norm((points[152] - points[10])[:2])),
         ocular_px=float(np.linalg.norm(eyes[0] - eyes[1])),
         rest_gap_px=0.0 if rest_gap < _CLOSED_LIPS * width else rest_gap,
         open_gap_px=open_gap,
+        look_rad=rig.look_rad,
     )
 
 
@@ -158,9 +162,15 @@ def ring(points_px: np.ndarray, *, sides: float, chin: float) -> np.ndarray:
     return centre + (outline - centre) * (sides + (chin - sides) * share)[:, None]
 
 
-def weights_of(control: np.ndarray, baseline: np.ndarray, actions: tuple[str, ...]) -> np.ndarray:
-    """Rig weights `(K,)` that take a portrait which shows `baseline` to `control`; the gap columns are left 0."""
-    places = [facs.INDEX[name] for name in actions[: -len(GAP_ACTIONS)]]
-    weights = np.zeros(len(actions), np.float32)
+def weights_of(control: np.ndarray, baseline: np.ndarray, anatomy: Anatomy) -> np.ndarray:
+    """Weights `(K,)` that take a portrait which shows `baseline` to `control`: actions and the lids' share in the gaze.
+
+    The lips' columns are left 0; see `lips.part_lips`.
+    """
+    places = [facs.INDEX[name] for name in anatomy.actions[: anatomy.rig_count]]
+    weights = np.zeros(len(anatomy.actions), np.float32)
     weights[: len(places)] = (control[places] - baseline[places]) / facs.MAX_INTENSITY
+    yaw, pitch = (control[facs.INDEX[name]] / anatomy.look_rad for name in facs.GAZE_NAMES)
+    look = anatomy.actions.index("look_left")
+    weights[look : look + 4] = np.maximum([yaw, -yaw, pitch, -pitch], 0)
     return weights

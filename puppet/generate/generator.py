@@ -12,7 +12,6 @@ import numpy as np
 from puppet import facs
 from puppet.composite import blend, into_still
 from puppet.generate.anatomy import (
-    GAP_ACTIONS,
     LID_SKIN,
     LIDS,
     LIP_CORNERS,
@@ -34,8 +33,6 @@ from puppet.landmarks import LOWER_INNER_LIP, UPPER_INNER_LIP
 from puppet.rig import LandmarkRig
 
 _LASHES = 0.05  # of the eye's width: the strip under the upper lid's edge that goes with the lid
-_LID_FOLLOWS_GAZE = 2.2  # AU45 intensity per radian of downward gaze
-_GAZE_PITCH = facs.INDEX["gaze_pitch_rad"]
 
 
 @dataclass(frozen=True)
@@ -110,13 +107,8 @@ class Generator:
         return rgb
 
     def _weights(self, control: np.ndarray) -> np.ndarray:
-        """`(K,)` rig weights beyond the portrait's own, lips parted as AU25 says, lids following the gaze."""
-        weights = weights_of(control, self.baseline, self.anatomy.actions)
-        lowered = max(0.0, -float(control[_GAZE_PITCH])) * _LID_FOLLOWS_GAZE / facs.MAX_INTENSITY
-        for side in "RL":
-            column = self.anatomy.actions.index(f"AU45_{side}")
-            weights[column] = max(weights[column], min(weights[column] + lowered, 1.0))
-        return part_lips(weights, control, self.anatomy)
+        """`(K,)` weights beyond the portrait's own, lids following the gaze, lips parted as AU25 says."""
+        return part_lips(weights_of(control, self.baseline, self.anatomy), control, self.anatomy)
 
     def _backward(self, weights: np.ndarray, pose: HeadPose) -> np.ndarray:
         """`(rows, columns, 2)` px: from each cell of the head's grid to the canvas position it shows, slits aside."""
@@ -171,8 +163,8 @@ class Generator:
     ) -> list[Patch]:
         """Teeth and eyeballs where lips and lids stand open."""
         patches = []
-        rig_count = len(weights) - len(GAP_ACTIONS)
-        own = weights_of(self.baseline, facs.rest(), self.anatomy.actions)[:rig_count]
+        rig_count = self.anatomy.rig_count
+        own = weights_of(self.baseline, facs.rest(), self.anatomy)[:rig_count]
         for name, opening in openings.items():
             if not opening.mask.size:
                 continue

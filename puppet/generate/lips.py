@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from puppet import facs
-from puppet.generate.anatomy import GAP_ACTIONS, OPEN_GAP_JAW, Anatomy
+from puppet.generate.anatomy import Anatomy
 from puppet.landmarks import LOWER_INNER_LIP, UPPER_INNER_LIP
 
 _AU25 = facs.INDEX["AU25"]
@@ -22,25 +22,35 @@ _LIPS_ALONE = 0.3  # of the widest gap: lips part so far before the jaw must hel
 def part_lips(weights: np.ndarray, control: np.ndarray, anatomy: Anatomy) -> np.ndarray:
     """`(K,)` weights whose gap between the inner lips is what the control's AU25 asks for."""
     wanted = control[_AU25] / facs.MAX_INTENSITY * anatomy.open_gap_px
-    upper = anatomy.action_px[:, UPPER_INNER_LIP[_MIDDLE]]
-    lower = anatomy.action_px[:, LOWER_INNER_LIP[_MIDDLE]]
-    across = (anatomy.points_px[308] - anatomy.points_px[78])[:2]
-    down = np.array([-across[1], across[0]]) / np.linalg.norm(across)
-    gap = anatomy.rest_gap_px + float(weights @ ((lower - upper)[:, :2] @ down))
+    opens = _opening_px(anatomy)
+    gap = anatomy.rest_gap_px + float(weights @ opens)
     if gap < 0:  # lips pressed together: they stay so until they are asked to part
         gap *= float(np.clip(wanted / (0.1 * anatomy.open_gap_px), 0, 1))
     missing = wanted - gap
     out = weights.copy()
-    rise, fall = (len(out) - len(GAP_ACTIONS) + i for i in range(2))
+    jaw, seal, rise, fall = (anatomy.actions.index(n) for n in ("AU26", "seal", "upper_gap", "lower_gap"))
     if missing <= 0:
-        out[rise] += missing * _CLOSE_UPPER
-        out[fall] += missing * (1 - _CLOSE_UPPER)
+        # What the jaw opens is sealed as lips do it over an open jaw; the rest the two lips close between them.
+        by_jaw = min(-missing, max(0.0, float(weights[jaw] * opens[jaw])))
+        out[seal] = by_jaw / max(-opens[seal], 1e-3)
+        rest = missing + by_jaw
+        out[rise] += rest * _CLOSE_UPPER
+        out[fall] += rest * (1 - _CLOSE_UPPER)
         return out
     by_lips = min(missing, _LIPS_ALONE * anatomy.open_gap_px)
     out[rise] += by_lips * _PART_UPPER
     out[fall] += by_lips * (1 - _PART_UPPER)
-    out[anatomy.actions.index("AU26")] += (missing - by_lips) * OPEN_GAP_JAW / anatomy.open_gap_px
+    out[jaw] += (missing - by_lips) / opens[jaw]
     return out
+
+
+def _opening_px(anatomy: Anatomy) -> np.ndarray:
+    """`(K,)` px that each column at weight 1 parts the middle of the inner lips."""
+    across = (anatomy.points_px[308] - anatomy.points_px[78])[:2]
+    down = np.array([-across[1], across[0]]) / np.linalg.norm(across)
+    upper = anatomy.action_px[:, UPPER_INNER_LIP[_MIDDLE], :2]
+    lower = anatomy.action_px[:, LOWER_INNER_LIP[_MIDDLE], :2]
+    return (lower - upper) @ down
 
 
 def resting_lips(anatomy: Anatomy) -> float:
