@@ -21,7 +21,7 @@ import numpy as np
 from puppet.capture import Observation, open_driver
 from puppet.config import Options, parse_gains, parse_size
 from puppet.errors import InputError, PuppetError
-from puppet.gallery import Gallery, portrait_paths
+from puppet.gallery import Gallery, demo_portrait, portrait_paths
 from puppet.perception import Perception, Senses
 from puppet.performance import Performer
 from puppet.publish import Command, Rendering
@@ -43,6 +43,9 @@ def run(options: Options) -> int:
     Raises:
         PuppetError: something that is needed can't be opened, or failed for good.
     """
+    if options.program.dry_run:
+        print("\n".join(plan(options)))
+        return 0
     is_live = not options.driver.as_fast_as_possible
     stats = Stats()
     with ExitStack() as stack:
@@ -263,6 +266,22 @@ class Show:
     def _say(self, note: str) -> None:
         self._note, self._note_until_s = note, time.perf_counter() + STALE_S
         log.info("%s", note)
+
+
+def plan(options: Options) -> list[str]:
+    """What `run` would do, one line a decision; nothing is opened."""
+    publish, retarget = options.publish, options.retarget
+    files = [str(path) for path in (publish.record, publish.au_log, publish.stats) if path is not None]
+    order = "every frame in order" if options.driver.as_fast_as_possible else "live"
+    side = "mirrored" if retarget.mirror else "not mirrored"
+    size, rate = options.portrait.size or "short side 512", f"{publish.fps:g}" if publish.fps else "the driver's"
+    return [
+        f"portrait  {options.portrait.target or demo_portrait()}, face {options.portrait.face}",
+        f"driver    {options.driver.driver}, {order}",
+        f"retarget  gain {parse_gains(retarget.gain)}, mute {list(retarget.mute)}, head {retarget.head:g}, {side}",
+        f"engine    {options.engine.engine} on {options.engine.device}",
+        f"publish   {size} at {rate} fps to {', '.join((*_output_names(options), *files))}",
+    ]
 
 
 def open_gallery(options: Options) -> Gallery:

@@ -37,12 +37,16 @@ class Recorder:
         self.name, self.path, self.dropped = str(path), path, 0
         self._may_drop = may_drop
         try:
-            self._container = av.open(str(path), "w", format="mp4", options={"movflags": _movflags()})
+            # Flushed, so that a fragment that is finished lies in the file whole.
+            flags = {"movflags": _movflags(), "flush_packets": "1"}
+            self._container = av.open(str(path), "w", format="mp4", options=flags)
+            self._stream = _add_stream(self._container, size, fps)
+            self._container.start_encoding()  # opens the file
         except (av.error.FFmpegError, OSError) as error:
             raise DeviceError(f"--record {path} can't be written: {_reason(error)}. Choose another place.") from error
-        self._stream = _add_stream(self._container, size, fps)
         self._last_pts = -1
         self._error: BaseException | None = None
+        self._is_told = False
         self._waiting: queue.Queue[tuple[np.ndarray, float] | None] = queue.Queue(WAITING_FRAMES)
         self._thread = threading.Thread(target=self._run, name="record", daemon=True)
         self._thread.start()
@@ -66,8 +70,9 @@ class Recorder:
         self._raise_error()
 
     def _raise_error(self) -> None:
-        error, self._error = self._error, None
-        if error is not None:
+        error = self._error
+        if error is not None and not self._is_told:
+            self._is_told = True
             raise DeviceError(
                 f"recording {self.path} stopped: {_reason(error)}. What was written before can be played."
             ) from error
@@ -110,6 +115,7 @@ def _add_stream(container: av.container.OutputContainer, size: tuple[int, int], 
     stream.gop_size = max(1, round(fps * KEYFRAME_S))
     context = stream.codec_context
     context.time_base = TIME_BASE
+    context.max_b_frames = 0  # they would delay the first frame's time, as fragments have no edit list
     context.colorspace = context.color_primaries = context.color_trc = BT709
     context.color_range = ColorRange.MPEG
     return stream
