@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -28,7 +27,7 @@ from puppet.generate.lips import part_lips, resting_lips
 from puppet.generate.motion import HeadPose, cell_positions, head_displacement, head_pose, invert
 from puppet.generate.mouth import MouthInterior, MouthPictures
 from puppet.generate.slit import Opening, Slit, SlitMotion, build_slit, open_slit
-from puppet.generate.texture import MotionPicture, Patch, TextureStep
+from puppet.generate.texture import MotionPicture, Patch, TextureModel, TextureStep
 from puppet.landmarks import LOWER_INNER_LIP, UPPER_INNER_LIP
 from puppet.rig import LandmarkRig
 
@@ -52,15 +51,21 @@ class Generator:
     """
 
     def __init__(
-        self, canvas: Canvas, rig: LandmarkRig, pictures: MouthPictures, *, texture: TextureStep | None = None
+        self,
+        canvas: Canvas,
+        rig: LandmarkRig,
+        pictures: MouthPictures,
+        *,
+        texture: TextureModel | None = None,
+        anatomy: Anatomy | None = None,
     ) -> None:
+        """`anatomy` None reads it from the canvas's landmarks."""
         self.canvas = canvas
-        self.anatomy: Anatomy = read_anatomy(canvas.landmarks_px, rig)
+        self.anatomy: Anatomy = read_anatomy(canvas.landmarks_px, rig) if anatomy is None else anatomy
         self.field: PortraitField = build_field(self.anatomy, rig, canvas.size)
         self.slits = _build_slits(self.field)
         self.baseline = facs.rest()
         self.baseline[facs.INDEX["AU25"]] = resting_lips(self.anatomy)
-        self.texture = texture
         self.timings = Timings(0, 0, 0, 0)
         still = head_pose(facs.rest(), self.field)
         zero = np.zeros(len(self.anatomy.actions), np.float32)
@@ -72,6 +77,9 @@ class Generator:
         self._eyes = {side: EyeInterior(canvas, self.anatomy, side) for side in "RL"}
         self._region = x0, y0, x1, y1 = _pixel_region(self.field, canvas.size)
         self._region_px = cell_positions(y1 - y0, x1 - x0) + np.array([x0, y0], np.float32)
+        self.texture: TextureStep | None = None
+        if texture is not None:
+            self.texture = texture.prepare(self.move(zero, still, self.baseline))
 
     def set_baseline(self, baseline: np.ndarray) -> None:
         """What the portrait shows `(SIZE,)`; its AU25 is always the measured gap between the portrait's lips."""
@@ -81,8 +89,22 @@ class Generator:
     def render(self, control: np.ndarray) -> np.ndarray:
         """`(H, W, 3)` uint8 RGB, a new array. `control` `(SIZE,)`: intensities absolute, eyes and head relative."""
         started = time.perf_counter()
-        weights = self._weights(control)
-        pose = head_pose(control, self.field)
+        picture = self.move(self.weights_at(control), head_pose(control, self.field), control)
+        moved = time.perf_counter()
+        painted = self.texture.paint(picture, control) if self.texture is not None else []
+        textured = time.perf_counter()
+        for patch in painted:
+            blend(picture.rgb, patch)
+        done = time.perf_counter()
+        motion_ms = 1e3 * (moved - started) - self._interior_ms
+        self.timings = Timings(motion_ms, self._interior_ms, 1e3 * (textured - moved), 1e3 * (done - textured))
+        return picture.rgb
+
+    def move(self, weights: np.ndarray, pose: HeadPose, control: np.ndarray) -> MotionPicture:
+        """The motion step with its interiors, a new picture.
+
+        `weights` `(K,)` are the rig's beyond the portrait's own; of `control` `(SIZE,)` only the gaze is used.
+        """
         backward = self._backward(weights, pose)
         moved = self._sample(self._at_pixels(backward))
         openings = {}
@@ -94,19 +116,16 @@ class Generator:
         rgb = into_still(self.canvas.still, self._region, moved)
         for patch in self._interiors(openings, weights, control, pose):
             blend(rgb, patch)
-        drawn = time.perf_counter()
-        painted: list[Patch] = []
-        if self.texture is not None:
-            painted = self.texture.paint(MotionPicture(rgb, openings), control)
-        textured = time.perf_counter()
-        for patch in painted:
-            blend(rgb, patch)
-        done = time.perf_counter()
-        marks = (started, sampled, drawn, textured, done)
-        self.timings = Timings(*(1e3 * (b - a) for a, b in pairwise(marks)))
-        return rgb
+        self._interior_ms = 1e3 * (time.perf_counter() - sampled)
+        corners = {name: self._corners(slit, pose) for name, slit in self.slits.items()}
+        return MotionPicture(rgb, openings, corners)
 
-    def _weights(self, control: np.ndarray) -> np.ndarray:
+    def _corners(self, slit: Slit, pose: HeadPose) -> np.ndarray:
+        """`(2, 2)` px: where the slit's resting corners stand when the head alone moves."""
+        rest = self.anatomy.points_px[[slit.upper[0], slit.upper[-1]]]
+        return (rest + (pose.move(rest) - rest) * slit.follow_at_anchor)[:, :2]
+
+    def weights_at(self, control: np.ndarray) -> np.ndarray:
         """`(K,)` weights beyond the portrait's own, lids following the gaze, lips parted as AU25 says."""
         return part_lips(weights_of(control, self.baseline, self.anatomy), control, self.anatomy)
 

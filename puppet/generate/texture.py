@@ -16,21 +16,17 @@ from puppet.generate.slit import Opening
 
 @dataclass(frozen=True)
 class MotionPicture:
-    """What the motion step hands on: `rgb` `(H, W, 3)` uint8, the warped canvas with the interiors drawn, not to be
-    written to, and the `openings` of the eyes ('R', 'L') and the 'mouth'."""
+    """What the motion step hands on.
+
+    `rgb` `(H, W, 3)` uint8 is the warped canvas with the interiors drawn. `openings` and `corners` have the eyes ('R'
+    and 'L') and the 'mouth'; an opening is missing where it has left the canvas. `corners` `(2, 2)` px are where the
+    slit's resting corners stand when the head alone moves: the person's right and left of the mouth, the outer and inner
+    of an eye.
+    """
 
     rgb: np.ndarray
     openings: dict[str, Opening]
-
-
-class TextureStep(Protocol):
-    """A network that repaints part of the picture."""
-
-    def paint(self, picture: MotionPicture, control: np.ndarray) -> list[Patch]:
-        """Colour and attention for some rectangles of the picture."""
-        ...
-
-    def close(self) -> None: ...
+    corners: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -40,3 +36,21 @@ class Patch:
     origin: tuple[int, int]
     colour: np.ndarray
     attention: np.ndarray
+
+
+class TextureStep(Protocol):
+    """Repaints part of the picture of one portrait."""
+
+    def paint(self, picture: MotionPicture, control: np.ndarray) -> list[Patch]:
+        """Colour and attention for some rectangles of the picture, which is not written to."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class TextureModel(Protocol):
+    """What serves any portrait."""
+
+    def prepare(self, rest: MotionPicture) -> TextureStep:
+        """The step for one portrait, which is given at rest: what depends on it alone is computed here."""
+        ...
