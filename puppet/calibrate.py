@@ -51,7 +51,8 @@ _MOST_POSE = {"yaw_rad": 0.4, "pitch_rad": 0.5, "roll_rad": 0.3, "gaze_yaw_rad":
 _MOST_ON_REQUEST = 3.5
 """Bound of `set_neutral`: the driver said so, but a closed eye or a scream is no neutral."""
 
-_TELLTALES = [i for au in ("AU09", "AU10", "AU12", "AU20", "AU18", "AU25", "AU26") for i in facs.columns_of(au)]
+_BROWS = [i for au in ("AU01", "AU02", "AU04") for i in facs.columns_of(au)]
+_MOUTH_TELLTALES = [i for au in ("AU09", "AU10", "AU12", "AU20", "AU18", "AU25", "AU26") for i in facs.columns_of(au)]
 _EXPRESSIVE_OVER = 0.6  # above the most a resting face can need
 _EXPRESSIVE_WEIGHT = 0.1
 
@@ -206,7 +207,12 @@ class NeutralCalibrator:
         """How much a frame says about the neutral: little where an expression or closed eyes are evident."""
         is_over = values > self._most + _EXPRESSIVE_OVER
         weight = np.ones(facs.SIZE)
-        weight[_INTENSITY] = _EXPRESSIVE_WEIGHT if is_over[_TELLTALES].any() else 1.0
+        # A smile says nothing against the brows' rest, but it narrows the eyes.
+        if is_over[_MOUTH_TELLTALES].any():
+            weight[_INTENSITY] = _EXPRESSIVE_WEIGHT
+            weight[_BROWS] = 1.0
+        if is_over[_BROWS].any():
+            weight[_BROWS] = _EXPRESSIVE_WEIGHT
         weight[_LIDS] = np.where(is_over[_LIDS], _EXPRESSIVE_WEIGHT, weight[_LIDS])
         return weight
 

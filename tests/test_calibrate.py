@@ -121,6 +121,11 @@ def test_a_recording_that_starts_with_closed_eyes_shows_them_closed():
     assert column(result, "AU45")[6 * FPS :].max() < 0.5
 
 
+def test_low_brows_are_seen_through_a_smile():
+    result = calibrated(estimates(neutral(4, AU12=3, AU25=3), bias={"AU04": 1.2}))
+    assert column(result, "AU04")[2 * FPS :].mean() < 0.3
+
+
 def test_a_recording_that_only_smiles_still_smiles():
     result = calibrated(estimates(neutral(60, AU12=3.5, AU06=3)))
     assert column(result, "AU12").min() > 2.0
