@@ -90,6 +90,7 @@ def export(
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit code."""
     engine_log, lines = logging.getLogger("engines"), logging.StreamHandler(sys.stdout)
+    level = engine_log.level
     engine_log.addHandler(lines)
     engine_log.setLevel(logging.INFO)
     commands = {"build": build, "list": list_engines, "clean": clean, "export": export}
@@ -102,6 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     finally:
         engine_log.removeHandler(lines)
+        engine_log.setLevel(level)
 
 
 def _packaged_models() -> list[Path]:

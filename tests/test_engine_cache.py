@@ -146,6 +146,7 @@ def test_golden_files_run_no_code(model, cache):
 def test_a_second_load_comes_from_the_cache_without_a_new_check(model, cache, made_up, backend, monkeypatch, caplog):
     made_up(NearlyRightEngine)
     first = engines.load(model, backend=backend, cache=cache).run(ONE)
+    caplog.clear()
     monkeypatch.setattr(golden, "check", lambda *_: pytest.fail("checked again"))
     with caplog.at_level(logging.INFO):
         second = engines.load(model, backend=backend, cache=cache).run(ONE)
