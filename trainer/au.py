@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from puppet.estimate import MODEL_PATH
 from puppet.rig import LandmarkRig
 from trainer.au_model_params import RegressorParams
 from trainer.au_noise import TrackerNoise, tracker_noise
-from trainer.au_rig import Samples, rig_samples
+from trainer.au_rig import FIELDS, Samples, rig_samples
 from trainer.au_sampling import mirrored_columns
 from trainer.split import is_held_out
 
@@ -37,8 +39,8 @@ class AuConfig:
     """Run folder; default runs/au-<time>."""
     output: Path = MODEL_PATH
     """ONNX file that is written at the end."""
-    photos: Path | None = Path("data/au_photos.npz")
-    """Animated photographs made by `python -m trainer au-photos`; None trains without."""
+    photos: tuple[Path, ...] = (Path("data/au_photos.npz"),)
+    """Animated photographs made by `python -m trainer au-photos`; none trains without."""
     labels: Path | None = None
     """Folder of videos with OpenFace CSVs beside them, an additional source."""
     rig_share: float = 0.5
@@ -49,12 +51,22 @@ class AuConfig:
     """Samples per step."""
     pool: int = 98304
     """Rig faces kept in memory."""
+    held_out: int = 4096
+    """Rig faces of held-out people that evaluations use."""
     refresh: int = 8192
     """Rig faces made anew at every evaluation."""
     learning_rate: float = 1e-3
     """Peak of the one-cycle schedule."""
     weight_decay: float = 1e-4
     """AdamW's."""
+    blend: float = 0.4
+    """Share of photographs blended with another shot."""
+    swap: float = 0.5
+    """Share of photographs put on another person's resting face."""
+    photo_jitter: float = 0.3
+    """Strength of tracker jitter added to photographs, which have their own."""
+    neutral_share: float = 0.65
+    """Share of samples that come with the person's neutral; the rest teach single faces."""
     evaluate_every: int = 1000
     """Steps between evaluations and checkpoints."""
     seed: int = 0
@@ -82,16 +94,29 @@ def train(config: AuConfig) -> None:
         return
     run_dir = config.run_dir or Path("runs") / time.strftime("au-%Y%m%d-%H%M%S")
     run_dir.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(message)s",
-        handlers=[logging.FileHandler(run_dir / "log.txt"), logging.StreamHandler()],
-    )
     (run_dir / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2, default=str))
     data = AuData.prepare(config)
     from trainer.au_loop import fit_regressor  # torch is imported only to train
 
-    fit_regressor(config, data, run_dir)
+    with _logged(run_dir / "log.txt"):
+        fit_regressor(config, data, run_dir)
+
+
+@contextlib.contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Messages of the trainer go to a file and the terminal."""
+    root = logging.getLogger("trainer")
+    handlers = [logging.FileHandler(path), logging.StreamHandler()]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
 
 
 @dataclass
@@ -110,9 +135,9 @@ class AuData:
         rng, rig = np.random.default_rng(config.seed), LandmarkRig.load()
         noise = tracker_noise(config.faces_dir, config.cache_dir, rig)
         unseen = np.array([is_held_out(person) for person in noise.persons])
-        held_out = {"rig": rig_samples(np.random.default_rng(12345), 4096, rig, noise.of(unseen))}
+        held_out = {"rig": rig_samples(np.random.default_rng(12345), config.held_out, rig, noise.of(unseen))}
         photos = None
-        if config.photos is not None:
+        if config.photos:
             from trainer.au_photos import load_photos
 
             seen_photos, unseen_photos = load_photos(config.photos, rig)
@@ -123,7 +148,7 @@ class AuData:
             videos = labelled_videos(config.labels, config.cache_dir, rig)
             photos = videos if photos is None else Samples.concatenate([photos, videos])
         noise = noise.of(~unseen)
-        chunks = [rig_samples(rng, 8192, rig, noise) for _ in range(max(1, config.pool // 8192))]
+        chunks = [rig_samples(rng, min(8192, config.pool), rig, noise) for _ in range(max(1, config.pool // 8192))]
         return cls(rig, noise, Samples.concatenate(chunks), photos, held_out, rng)
 
     def refresh(self, count: int) -> None:
@@ -132,23 +157,50 @@ class AuData:
             return
         new = rig_samples(self.rng, count, self.rig, self.noise)
         places = self.rng.choice(len(self.faces.intensities), count, replace=False)
-        for name in ("landmarks_cm", "head_rad", "intensities", "gaze_rad"):
+        for name in FIELDS:
             getattr(self.faces, name)[places] = getattr(new, name)
 
-    def batch(self, size: int, rig_share: float) -> Samples:
-        """Random samples, half of them mirrored, photographs with fresh jitter."""
-        count = size if self.photos is None else round(size * rig_share)
+    def batch(self, size: int, config: AuConfig) -> Samples:
+        """Random samples, half of them mirrored, photographs with fresh jitter, some without their neutral."""
+        count = size if self.photos is None else round(size * config.rig_share)
         parts = [self.faces.take(self.rng.integers(len(self.faces.intensities), size=count))]
         if count < size and self.photos is not None:
-            chosen = self.photos.take(self.rng.integers(len(self.photos.intensities), size=size - count))
-            jitter = self.noise.jitter_cm[self.rng.integers(len(self.noise.jitter_cm), size=size - count)]
-            parts.append(dataclasses.replace(chosen, landmarks_cm=chosen.landmarks_cm + 0.5 * jitter))
-        return self._half_mirrored(Samples.concatenate(parts))
+            parts.append(self._photos(size - count, config))
+        samples = self._half_mirrored(Samples.concatenate(parts))
+        samples.neutral_cm[self.rng.random(size) >= config.neutral_share] = np.nan
+        return samples
+
+    def _photos(self, count: int, config: AuConfig) -> Samples:
+        """Photographs, some blended with another shot and some with another person's face below the action.
+
+        The tracker's response to actions is nearly the same for all people and nearly linear, and there are many more
+        people and mixtures of actions than photographs.
+        """
+        rng, photos = self.rng, self.photos
+        chosen = photos.take(rng.integers(len(photos.intensities), size=count))
+        other = photos.take(rng.integers(len(photos.intensities), size=count))
+        action, other_action = chosen.landmarks_cm - chosen.neutral_cm, other.landmarks_cm - other.neutral_cm
+        known = np.isfinite(action[:, 0, 0]) & np.isfinite(other_action[:, 0, 0])
+
+        blend = np.where(known & (rng.random(count) < config.blend), rng.beta(0.5, 0.5, count), 1.0).astype(np.float32)
+        swap = known & (rng.random(count) < config.swap)
+        rest = np.where(swap[:, None, None], other.neutral_cm, chosen.neutral_cm)
+        mixed = np.nan_to_num(action) * blend[:, None, None] + np.nan_to_num(other_action) * (1 - blend[:, None, None])
+        landmarks = np.where(known[:, None, None], rest + mixed, chosen.landmarks_cm)
+        jitter = self.noise.jitter_cm[rng.integers(len(self.noise.jitter_cm), size=count)]
+        b = blend[:, None]
+        return Samples(
+            landmarks_cm=(landmarks + config.photo_jitter * jitter).astype(np.float32),
+            neutral_cm=rest,
+            head_rad=chosen.head_rad * b + other.head_rad * (1 - b),
+            intensities=chosen.intensities * b + other.intensities * (1 - b),
+            gaze_rad=chosen.gaze_rad * b + np.where(b < 1, other.gaze_rad * (1 - b), 0),
+        )
 
     def _half_mirrored(self, samples: Samples) -> Samples:
         flip = self.rng.random(len(samples.intensities)) < 0.5
         flipped = mirror(samples.take(flip), self.noise.mirror)
-        for name in ("landmarks_cm", "head_rad", "intensities", "gaze_rad"):
+        for name in FIELDS:
             getattr(samples, name)[flip] = getattr(flipped, name)
         return samples
 
@@ -157,6 +209,7 @@ def mirror(samples: Samples, mirror_map: np.ndarray) -> Samples:
     """What the mirror shows: landmarks and sides swapped, yaw, roll and sideways gaze negated."""
     return Samples(
         samples.landmarks_cm[:, mirror_map] * np.array([-1, 1, 1], np.float32),
+        samples.neutral_cm[:, mirror_map] * np.array([-1, 1, 1], np.float32),
         samples.head_rad * np.array([-1, 1, -1], np.float32),
         samples.intensities[:, mirrored_columns()],
         samples.gaze_rad * np.array([-1, 1], np.float32),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+WARM_UP = 0.05
 LICENCE = (
     "MIT; trained on ICT-FaceKit (MIT) and photographs: webmorph (CC BY 4.0, DeBruine & Jones), us-house (public "
     "domain), faker (CC0), SFHQ (MIT), Caltech faces (CC BY 4.0)"
@@ -37,12 +39,9 @@ def fit_regressor(config: AuConfig, data: AuData, run_dir: Path) -> None:
     torch.manual_seed(config.seed)
     model = AuRegressor(config.network)
     first = data.faces if data.photos is None else Samples.concatenate([data.faces, data.photos])
-    model.standardise(first.landmarks_cm[::5], first.head_rad[::5])
+    model.standardise(first.landmarks_cm[::5], first.neutral_cm[::5])
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=config.steps, pct_start=0.1
-    )
-    start, rows = _resume(run_dir, model, optimiser, schedule) if config.resume else (0, [])
+    start, rows = _resume(run_dir, model, optimiser) if config.resume else (0, [])
 
     # Rare actions count as much as frequent ones.
     spread = np.sqrt((data.faces.intensities**2).mean(0)) + 0.3
@@ -52,14 +51,15 @@ def fit_regressor(config: AuConfig, data: AuData, run_dir: Path) -> None:
         task = bar.add_task("training", total=config.steps, completed=start)
         for step in range(start + 1, config.steps + 1):
             model.train()
-            batch = data.batch(config.batch, config.rig_share)
-            intensities, gaze = model(torch.from_numpy(batch.landmarks_cm), torch.from_numpy(batch.head_rad))
+            batch = data.batch(config.batch, config)
+            intensities, gaze = model(*inputs(batch))
             loss = known_loss(intensities, torch.from_numpy(batch.intensities), 0.5, column_weight)
             loss = loss + 2.0 * known_loss(gaze, torch.from_numpy(batch.gaze_rad), 0.1)
             optimiser.zero_grad()
             loss.backward()
+            for group in optimiser.param_groups:
+                group["lr"] = config.learning_rate * schedule(step / config.steps)
             optimiser.step()
-            schedule.step()
             total += loss.item()
             bar.advance(task)
             if step % config.evaluate_every == 0 or step == config.steps:
@@ -68,6 +68,8 @@ def fit_regressor(config: AuConfig, data: AuData, run_dir: Path) -> None:
                     scores = pearson(predict(model, samples)[0], samples.intensities)
                     row[f"{name}_pearson_mean"] = float(np.mean(list(scores.values())))
                     row[f"{name}_pearson_min"] = float(min(scores.values()))
+                    alone = pearson(predict(model, samples.without_neutral())[0], samples.intensities)
+                    row[f"{name}_alone_pearson_mean"] = float(np.mean(list(alone.values())))
                 rows.append(row)
                 total = 0.0
                 log.info(" ".join(f"{k}={v:.4f}" if k != "step" else f"step={v}" for k, v in row.items()))
@@ -83,6 +85,13 @@ def fit_regressor(config: AuConfig, data: AuData, run_dir: Path) -> None:
     log.info("wrote %s", config.output)
 
 
+def schedule(progress: float) -> float:
+    """Learning rate over its peak: a short linear rise, then half a cosine down to zero. `progress` 0-1."""
+    if progress < WARM_UP:
+        return progress / WARM_UP
+    return 0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))
+
+
 def known_loss(estimated: Tensor, true: Tensor, beta: float, weight: Tensor | float = 1.0) -> Tensor:
     """Mean smooth L1 loss; labels that are not known (NaN) count nothing."""
     error = F.smooth_l1_loss(estimated, torch.nan_to_num(true), reduction="none", beta=beta)
@@ -93,8 +102,13 @@ def predict(model: AuRegressor, samples: Samples) -> tuple[np.ndarray, np.ndarra
     """Intensities and gaze of samples."""
     model.eval()
     with torch.no_grad():
-        intensities, gaze = model(torch.from_numpy(samples.landmarks_cm), torch.from_numpy(samples.head_rad))
+        intensities, gaze = model(*inputs(samples))
     return intensities.numpy(), gaze.numpy()
+
+
+def inputs(samples: Samples) -> list[Tensor]:
+    """The network's inputs, in `forward`'s order."""
+    return [torch.from_numpy(array) for array in samples.inputs().values()]
 
 
 def _checkpoint(run_dir: Path, model: AuRegressor, optimiser: torch.optim.Optimizer, step: int, rows: list) -> None:
@@ -109,7 +123,7 @@ def _checkpoint(run_dir: Path, model: AuRegressor, optimiser: torch.optim.Optimi
     part.replace(run_dir / "checkpoint.safetensors")
 
 
-def _resume(run_dir: Path, model: AuRegressor, optimiser: torch.optim.Optimizer, schedule) -> tuple[int, list]:
+def _resume(run_dir: Path, model: AuRegressor, optimiser: torch.optim.Optimizer) -> tuple[int, list]:
     from safetensors import SafetensorError, safe_open
 
     path = run_dir / "checkpoint.safetensors"
@@ -127,6 +141,4 @@ def _resume(run_dir: Path, model: AuRegressor, optimiser: torch.optim.Optimizer,
             _, index, name = key.split(".")
             state["state"].setdefault(int(index), {})[name] = value
     optimiser.load_state_dict(state)
-    for _ in range(int(metadata["step"])):
-        schedule.step()
     return int(metadata["step"]), json.loads(metadata["rows"])

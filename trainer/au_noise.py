@@ -37,12 +37,14 @@ class TrackerNoise:
         """The same with some people's systematic errors only."""
         return TrackerNoise(self.systematic_cm[chosen], self.persons[chosen], self.jitter_cm, self.mirror)
 
-    def sample(self, rng: np.random.Generator, count: int, *, strength: tuple[float, float] = (0.5, 1.2)) -> np.ndarray:
-        """`(count, 478, 3)` float32: a person's error at a strength plus one jitter, each mirrored half of the time."""
-        systematic = self.systematic_cm[rng.integers(len(self.systematic_cm), size=count)]
-        systematic = systematic * rng.uniform(*strength, (count, 1, 1)).astype(np.float32)
-        jitter = self.jitter_cm[rng.integers(len(self.jitter_cm), size=count)]
-        return self._half_mirrored(rng, systematic) + self._half_mirrored(rng, jitter)
+    def systematic(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """`(count, 478, 3)` float32: somebody's error, weaker or stronger, mirrored half of the time."""
+        errors = self.systematic_cm[rng.integers(len(self.systematic_cm), size=count)]
+        return self._half_mirrored(rng, errors * rng.uniform(0.5, 1.2, (count, 1, 1)).astype(np.float32))
+
+    def jitter(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """`(count, 478, 3)` float32: a jitter, mirrored half of the time."""
+        return self._half_mirrored(rng, self.jitter_cm[rng.integers(len(self.jitter_cm), size=count)])
 
     def _half_mirrored(self, rng: np.random.Generator, errors: np.ndarray) -> np.ndarray:
         flipped = errors[:, self.mirror] * np.array([-1, 1, 1], np.float32)
@@ -105,15 +107,15 @@ def _jitter(faces_dir: Path, pictures: Stills, rig: LandmarkRig) -> np.ndarray:
     return jitter[size < np.quantile(size, 0.98)]  # the rest lost the face
 
 
-def disturb(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
+def disturb(rng: np.random.Generator, rgb: np.ndarray, strength: float = 1.0) -> np.ndarray:
     """The picture as another camera might take it: moved, scaled, tilted, brighter or darker, noisy, compressed."""
     height, width = rgb.shape[:2]
     centre = ((width - 1) / 2, (height - 1) / 2)
-    matrix = cv2.getRotationMatrix2D(centre, rng.normal(0, 3), rng.uniform(0.75, 1.05))
-    matrix[:, 2] += rng.normal(0, 0.03, 2) * (width, height)
+    matrix = cv2.getRotationMatrix2D(centre, rng.normal(0, 3 * strength), 1 + strength * rng.uniform(-0.25, 0.05))
+    matrix[:, 2] += rng.normal(0, 0.03 * strength, 2) * (width, height)
     moved = cv2.warpAffine(rgb, matrix, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
-    lit = moved.astype(np.float32) * rng.uniform(0.6, 1.25) + rng.normal(0, rng.uniform(0.5, 6), moved.shape)
-    _, data = cv2.imencode(
-        ".jpg", np.clip(lit, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 96))]
-    )
+    light, grain = 1 + strength * rng.uniform(-0.4, 0.25), rng.uniform(0.5, 6 * strength)
+    lit = moved.astype(np.float32) * light + rng.normal(0, grain, moved.shape)
+    quality = int(rng.integers(95 - round(60 * strength), 96))
+    _, data = cv2.imencode(".jpg", np.clip(lit, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return cv2.imdecode(data, cv2.IMREAD_COLOR)

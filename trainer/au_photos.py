@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -27,7 +28,10 @@ from trainer.tracking import Stills, read_rgb, stills
 
 log = logging.getLogger(__name__)
 
+RESTING = 2
+"""Shots of each photograph with a neutral face: the person's neutral."""
 _MAX_YAW_RAD, _MIN_FACE_PX = 0.3, 110
+_CAMERA = 0.5  # a decent webcam, half as bad as the jitter pool's worst
 _ACTING = ("AU09", "AU10", "AU12", "AU16", "AU20", "AU22", "AU26")
 _NEUTRAL_WEIGHT, _NEUTRAL_LIPS, _FACE_RESIDUAL = 0.25, 0.6, 0.035
 
@@ -77,7 +81,7 @@ def make_photos(config: PhotosConfig) -> None:
     pictures = _usable(stills(config.faces_dir, config.cache_dir), rig)
     order = rng.permutation(len(pictures.files))[: config.photos]
     tracker = FaceTracker(static=True)
-    columns: list[list] = [[], [], []]
+    columns: list[list] = [[], [], [], []]
     for i in progress(order, description="animating stills"):
         try:
             photo = _open(config, pictures, int(i), rig)
@@ -90,7 +94,9 @@ def make_photos(config: PhotosConfig) -> None:
             for _, control in shots:  # it moves no eyes
                 control[[facs.INDEX[n] for n in facs.GAZE_NAMES]] = np.nan
         for landmarks, control in shots:
-            for column, value in zip(columns, (landmarks, control, pictures.persons[i]), strict=True):
+            for column, value in zip(
+                columns, (landmarks, control, pictures.persons[i], pictures.files[i]), strict=True
+            ):
                 column.append(value)
     tracker.close()
     config.output.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +105,7 @@ def make_photos(config: PhotosConfig) -> None:
         landmarks_px=np.stack(columns[0]),
         controls=np.stack(columns[1]),
         persons=np.array(columns[2]),
+        files=np.array(columns[3]),
         names=json.dumps(facs.NAMES),
     )
     print(f"{config.output}: {len(columns[0])} shots of {len(set(columns[2]))} people")
@@ -108,47 +115,65 @@ def animate(
     rng: np.random.Generator, photo: AnimatedPhoto, tracker: FaceTracker, rig: LandmarkRig, count: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Tracked landmarks `(478, 3)` px and the control `(SIZE,)` that was rendered, for random controls."""
-    controls = random_controls(rng, photo.rest_control, rig, count)
+    controls = random_controls(rng, rig, count)
     shots = []
     for control in controls:
-        face = tracker.track(disturb(rng, photo.render(control)))
+        face = tracker.track(disturb(rng, photo.render(control), strength=_CAMERA))
         if face is not None:
             shots.append((face.landmarks_px, control))
     return shots
 
 
-def random_controls(rng: np.random.Generator, rest: np.ndarray, rig: LandmarkRig, count: int) -> np.ndarray:
-    """`(count, SIZE)` float32: actions, gaze and a moderate head turn; the first is the photograph as it is."""
+def random_controls(rng: np.random.Generator, rig: LandmarkRig, count: int) -> np.ndarray:
+    """`(count, SIZE)` float32: actions, gaze and a moderate head turn; the first `RESTING` have a neutral face."""
     controls = np.tile(facs.rest(), (count, 1))
     controls[:, : facs.INTENSITY_COUNT] = sample_intensities(rng, count, rig)
     controls[:, [facs.INDEX[n] for n in facs.GAZE_NAMES]] = sample_gaze(rng, count) * [0.6, 0.5]
     turn = np.clip(rng.normal(0, 1, (count, 3)), -2, 2) * [0.14, 0.1, 0.1]
     controls[:, [facs.INDEX[n] for n in facs.HEAD_NAMES[:3]]] = turn * (rng.random((count, 1)) < 0.7)
-    controls[0] = rest
+    controls[:RESTING] = facs.rest()
     return controls.astype(np.float32)
 
 
-def load_photos(path: Path, rig: LandmarkRig) -> tuple[Samples, Samples]:
-    """Shots of people seen in training and of held-out people.
+def load_photos(paths: Sequence[Path], rig: LandmarkRig) -> tuple[Samples, Samples]:
+    """Shots of people seen in training and of held-out people, of all data sets.
 
     Raises:
-        InputError: the data set is missing or from another control table.
+        InputError: a data set is missing or from another control table.
     """
+    sets = [_load(path, rig) for path in paths]
+    return Samples.concatenate([seen for seen, _ in sets]), Samples.concatenate([unseen for _, unseen in sets])
+
+
+def _load(path: Path, rig: LandmarkRig) -> tuple[Samples, Samples]:
     try:
         with np.load(path) as file:
-            landmarks, controls, persons = file["landmarks_px"], file["controls"], file["persons"]
+            landmarks, controls = file["landmarks_px"], file["controls"]
+            persons, files = file["persons"], file["files"] if "files" in file else file["persons"]
             names = tuple(json.loads(str(file["names"])))
     except (OSError, KeyError, ValueError) as exc:
         raise InputError(
             f"{path} can't be read ({exc}): expected animated photographs. "
-            "Make them with `python -m trainer au-photos`, or train without by `--photos None`."
+            "Make them with `python -m trainer au-photos`, or train without by an empty `--photos`."
         ) from exc
     if names != facs.NAMES:
         raise InputError(f"{path} was made with another control table: make it again by `python -m trainer au-photos`.")
     gaze = controls[:, [facs.INDEX[n] for n in facs.GAZE_NAMES]]
     samples = aligned_samples(landmarks, controls[:, : facs.INTENSITY_COUNT], gaze, rig)
+    samples.neutral_cm[:] = _neutrals(samples, files)
     unseen = np.array([is_held_out(str(person)) for person in persons])
     return samples.take(~unseen), samples.take(unseen)
+
+
+def _neutrals(samples: Samples, files: np.ndarray) -> np.ndarray:
+    """For each shot, the mean landmarks of the resting shots of its photograph; NaN where none was tracked."""
+    neutral = np.full_like(samples.landmarks_cm, np.nan)
+    at_rest = (samples.intensities < 1e-3).all(1)
+    for file in np.unique(files):
+        own = files == file
+        if (own & at_rest).any():
+            neutral[own] = samples.landmarks_cm[own & at_rest].mean(0)
+    return neutral
 
 
 def _usable(pictures: Stills, rig: LandmarkRig) -> Stills:

@@ -4,9 +4,11 @@ Rules, written before results were looked at:
 - Rig faces and animated photographs: Pearson correlation of estimated and true intensity over samples of held-out
   people, sides averaged, for OpenFace's 17 AUs. A wink is a shot whose lids differ by 3 or more; it is told apart if
   the estimate's more closed side is the true one.
-- Real clips: Pearson correlation over the frames of one clip between the estimate (sides averaged, no smoothing, no
-  calibration) and the independent estimator's weight (sides averaged); the median over clips counts. A clip is left
-  out for an AU where the judged signal barely moves (99th minus 1st percentile under 0.15) or has under 30 frames.
+- A person's neutral is given to the regressor where a table says so; in clips it is what `puppet.neutral` has found
+  by then, as in live use.
+- Real clips: Pearson correlation over the frames of one clip between the estimate (sides averaged, not smoothed) and
+  the independent estimator's weight (sides averaged); the median over clips counts. A clip is left out for an AU where
+  the judged signal barely moves (99th minus 1st percentile under 0.15) or has under 30 frames.
 - Head pose: mean absolute difference to the rotation columns after each clip's median difference is taken off; the
   mean over clips counts.
 """
@@ -14,7 +16,7 @@ Rules, written before results were looked at:
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from rich.table import Table
 import engines
 from puppet import facs
 from puppet.estimate import MODEL_PATH
+from puppet.neutral import NeutralFace
 from puppet.pose import angles_from_rotation
 from puppet.rig import LandmarkRig
 from trainer.au import pearson
@@ -56,6 +59,7 @@ UNBOUND: dict[str, tuple[str, ...]] = {
     "AU24": ("mouthPressLeft", "mouthPressRight"),
 }
 """Reported, not required."""
+SETS = ("rig", "rig_alone", "photos", "photos_alone")
 MOVES, LEAST_FRAMES = 0.15, 30
 POSE_LIMIT_DEG = 3.0
 WINK = 3.0
@@ -71,7 +75,7 @@ class EvaluateAuConfig:
     """Tracked landmarks and generated data sets."""
     model: Path = MODEL_PATH
     """ONNX file to measure."""
-    photos: Path = Path("data/au_photos.npz")
+    photos: tuple[Path, ...] = (Path("data/au_photos.npz"),)
     """Animated photographs made by `python -m trainer au-photos`."""
     clips: Path = Path("val/clips")
     """Folder of clips with judged blendshapes, within --faces-dir."""
@@ -91,7 +95,7 @@ def evaluate(config: EvaluateAuConfig) -> None:
         EngineError: the model does not load.
     """
     if config.dry_run:
-        print(f"would measure {config.model} on rig faces, {config.photos} and {config.faces_dir / config.clips}")
+        print(f"would measure {config.model} on rig faces, photographs and {config.faces_dir / config.clips}")
         return
     rig, engine = LandmarkRig.load(), engines.load(config.model)
     noise = tracker_noise(config.faces_dir, config.cache_dir, rig)
@@ -103,7 +107,9 @@ def evaluate(config: EvaluateAuConfig) -> None:
         "model": str(config.model),
         "engine": str(engine.info),
         "rig": pearson(run(engine, faces)[0], faces.intensities),
+        "rig_alone": pearson(run(engine, faces.without_neutral())[0], faces.intensities),
         "photos": pearson(run(engine, photos)[0], photos.intensities),
+        "photos_alone": pearson(run(engine, photos.without_neutral())[0], photos.intensities),
         "winks": winks(run(engine, photos)[0], photos.intensities),
         "gaze_pearson_rig": _gaze(engine, faces),
         **real_clips(engine, videos, rig),
@@ -119,8 +125,7 @@ def run(engine: engines.Engine, samples: Samples) -> tuple[np.ndarray, np.ndarra
     """Intensities limited to 0-5 and gaze, in chunks."""
     intensities, gaze = [], []
     for start in range(0, len(samples.landmarks_cm), 256):
-        part = slice(start, start + 256)
-        out = engine.run({"landmarks_cm": samples.landmarks_cm[part], "head_rad": samples.head_rad[part]})
+        out = engine.run(samples.take(np.s_[start : start + 256]).inputs())
         intensities.append(np.clip(out["intensities"], 0, facs.MAX_INTENSITY))
         gaze.append(out["gaze_rad"])
     return np.concatenate(intensities), np.concatenate(gaze)
@@ -153,7 +158,7 @@ def real_clips(engine: engines.Engine, videos: list[Clip], rig: LandmarkRig) -> 
         count = int(seen.sum())
         blank = np.zeros((count, facs.INTENSITY_COUNT), np.float32)
         samples = aligned_samples(video.landmarks_px[seen], blank, np.zeros((count, 2), np.float32), rig)
-        intensities, _ = run(engine, samples)
+        intensities = streamed(engine, samples)
         per_clip[video.name] = {}
         for au, arkit in names.items():
             judged = np.mean([video.judged[name][seen] for name in arkit], 0)
@@ -174,6 +179,17 @@ def real_clips(engine: engines.Engine, videos: list[Clip], rig: LandmarkRig) -> 
     return {"clips": median, "per_clip": per_clip, "pose_mae_deg": mean_pose, "pose_per_clip_deg": pose}
 
 
+def streamed(engine: engines.Engine, samples: Samples) -> np.ndarray:
+    """Intensities `(F, INTENSITY_COUNT)` as the program estimates them live: the neutral is found as frames come in."""
+    alone, _ = run(engine, samples.without_neutral())
+    neutral, with_neutral = NeutralFace(), np.full_like(samples.landmarks_cm, np.nan)
+    for i, (landmarks, intensities, head) in enumerate(zip(samples.landmarks_cm, alone, samples.head_rad, strict=True)):
+        if neutral.landmarks_cm is not None:
+            with_neutral[i] = neutral.landmarks_cm
+        neutral.observe(landmarks, intensities, head)
+    return run(engine, replace(samples, neutral_cm=with_neutral))[0]
+
+
 def _pose_error(video: Clip, seen: np.ndarray, head_rad: np.ndarray) -> list[float]:
     columns = np.stack([video.judged[f"rotation_{r}{c}"][seen] for r in range(3) for c in range(3)], -1)
     u, _, vt = np.linalg.svd(columns.reshape(-1, 3, 3))  # two decimals are no rotation yet
@@ -184,19 +200,28 @@ def _pose_error(video: Clip, seen: np.ndarray, head_rad: np.ndarray) -> list[flo
 
 def _print(results: dict) -> None:
     table = Table(title=f"AU regressor: {results['engine']}")
-    for column in ("AU", "rig faces", "animated photos", "real clips (median)", "clips", "needed on clips"):
+    for column in (
+        "AU",
+        "rig",
+        "rig, no neutral",
+        "photos",
+        "photos, no neutral",
+        "real clips (median)",
+        "clips",
+        "needed on clips",
+    ):
         table.add_column(column)
     for au in dict.fromkeys((*facs.OPENFACE_AUS, *results["clips"])):
         clip = results["clips"].get(au)
         table.add_row(
             au,
-            *(f"{results[k][au]:.3f}" if au in results[k] else "" for k in ("rig", "photos")),
+            *(f"{results[k][au]:.3f}" if au in results[k] else "" for k in SETS),
             f"{clip['median']:.3f}" if clip else "",
             str(clip["clips"]) if clip else "",
             f"{JUDGED[au][1]:.2f}" if au in JUDGED else "",
         )
     for name, function in (("mean", np.mean), ("least", np.min)):
-        table.add_row(name, *(f"{function(list(results[k].values())):.3f}" for k in ("rig", "photos")))
+        table.add_row(name, *(f"{function(list(results[k].values())):.3f}" for k in SETS))
     console = Console()
     console.print(table)
     pose = ", ".join(f"{axis} {value:.2f}" for axis, value in results["pose_mae_deg"].items())
