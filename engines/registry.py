@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,6 +58,10 @@ class Backend(Protocol):
         ...
 
 
+# Two models opened at once in two threads lock each other out inside OpenVINO, for good.
+_OPENING = threading.Lock()
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One backend that was tried: why it was not taken, or None where it works."""
@@ -103,7 +108,8 @@ def load(
         try:
             if backend == "auto" and device == "auto" and place == "cuda" and model.size_bytes < SMALL_BYTES:
                 raise EngineError("the model is so small that copying to a card costs more than it saves.")
-            engine = _open(name, place, model, precision, threads, shapes or {}, cache)
+            with _OPENING:
+                engine = _open(name, place, model, precision, threads, shapes or {}, cache)
         except EngineError as exc:
             if backend != "auto":
                 raise
