@@ -35,6 +35,9 @@ class PortraitOptions:
 
     target: Annotated[str | None, _option("Portrait image, or a folder to switch through.", "PATH")] = None
     face: Annotated[int, _option("Which face of the picture, 0 is the largest.", "N", "0")] = 0
+    framing: Annotated[
+        Literal["full", "head"] | None, _option("full: the whole picture, head: head and shoulders.", default="full")
+    ] = None
     size: Annotated[str | None, _option("Published size.", "WxH", "portrait's aspect, short side 512")] = None
     texture: Annotated[Literal["on", "off"], _option("Paint what motion uncovers; off: move only.", default="on")] = (
         "on"

@@ -11,7 +11,7 @@ from puppet import facs
 from puppet.generate.canvas import default_size, frame_portrait
 from puppet.generate.generator import Generator, Timings
 from puppet.generate.mouth import MouthPictures
-from puppet.generate.texture import TextureStep
+from puppet.generate.texture import TextureModel
 from puppet.portrait import Portrait
 from puppet.rig import LandmarkRig
 
@@ -38,7 +38,7 @@ class Puppet:
         *,
         size: tuple[int, int] | None = None,
         read_actions: ReadActions | None = None,
-        texture: TextureStep | None = None,
+        texture: TextureModel | None = None,
     ) -> None:
         """`size` (width, height) of what is rendered; None keeps the portrait's aspect, 512 on the short side.
 
@@ -59,7 +59,7 @@ class Puppet:
         size: tuple[int, int] | None = None,
         face: int = 0,
         read_actions: ReadActions | None = None,
-        texture: TextureStep | None = None,
+        texture: TextureModel | None = None,
     ) -> Puppet:
         """Load a picture and prepare its animation (about a second).
 
@@ -67,6 +67,8 @@ class Puppet:
             PortraitError: the picture can't be read or animated; see `Portrait.load`.
         """
         portrait = Portrait.load(path, face=face)
+        if framing == "head":
+            portrait = portrait.cut_to_head()
         return cls(portrait, size=size, read_actions=read_actions, texture=texture)
 
     @property
