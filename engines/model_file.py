@@ -7,6 +7,7 @@ protobuf's outer fields (bounded, in plain Python, nothing executed) and refuses
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ MAX_BYTES = 1 << 30
 
 # Field numbers of onnx.proto.
 _IR_VERSION, _GRAPH, _OPSET_IMPORT, _METADATA = 1, 7, 8, 14
-_GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT = 1, 5, 11
 _TENSOR_EXTERNAL_DATA = 13
+# ValueInfo.type -> Type.tensor_type -> Tensor.shape -> Shape.dim (several) -> Dimension.dim_value
+_VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE, _SHAPE_DIM, _DIM_VALUE = 2, 1, 2, 1, 1
 _LENGTH_DELIMITED = 2
 
 
@@ -30,6 +33,7 @@ class ModelFile:
     size_bytes: int
     sha256: str  # of the whole file: graph and weights
     opset: int
+    input_elements: int  # of the largest input, dynamic axes counted as 1
     metadata: Mapping[str, str]
 
     @property
@@ -54,18 +58,18 @@ class ModelFile:
         except OSError as exc:
             raise EngineError(f"model {path} can't be read: {exc.strerror or exc}. Check the path and rights.") from exc
         try:
-            opset, metadata = _inspect(memoryview(data))
+            opset, elements, metadata = _inspect(memoryview(data))
         except ValueError as exc:
             raise EngineError(
                 f"model {path} is not a complete ONNX model ({exc}; {len(data)} bytes): "
                 "expected an uncut .onnx file. Install or export it again."
             ) from exc
-        return cls(path, len(data), hashlib.sha256(data).hexdigest(), opset, metadata)
+        return cls(path, len(data), hashlib.sha256(data).hexdigest(), opset, elements, metadata)
 
 
-def _inspect(data: memoryview) -> tuple[int, dict[str, str]]:
-    """Opset of the default domain and metadata; ValueError says what is wrong."""
-    opset, nodes, metadata = 0, 0, {}
+def _inspect(data: memoryview) -> tuple[int, int, dict[str, str]]:
+    """Opset of the default domain, size of the largest input and metadata; ValueError says what is wrong."""
+    opset, nodes, elements, metadata = 0, 0, 0, {}
     has_version = False
     for number, value in _fields(data):
         if number == _IR_VERSION and isinstance(value, int):
@@ -78,20 +82,35 @@ def _inspect(data: memoryview) -> tuple[int, dict[str, str]]:
             entry = dict(_fields(value))
             metadata[str(entry.get(1, b""), "utf-8")] = str(entry.get(2, b""), "utf-8")
         elif number == _GRAPH and isinstance(value, memoryview):
-            nodes += _count_nodes(value)
+            count, largest = _inspect_graph(value)
+            nodes, elements = nodes + count, max(elements, largest)
     if not (has_version and opset and nodes):
         raise ValueError("no graph, version or opset in it")
-    return opset, metadata
+    return opset, elements, metadata
 
 
-def _count_nodes(graph: memoryview) -> int:
-    nodes = 0
+def _inspect_graph(graph: memoryview) -> tuple[int, int]:
+    """Number of nodes and size of the largest input."""
+    nodes, largest = 0, 0
     for number, value in _fields(graph):
         nodes += number == _GRAPH_NODE
         if number == _GRAPH_INITIALIZER and isinstance(value, memoryview):
             if any(field == _TENSOR_EXTERNAL_DATA for field, _ in _fields(value)):
                 raise ValueError("its weights are in another file")
-    return nodes
+        elif number == _GRAPH_INPUT and isinstance(value, memoryview):
+            largest = max(largest, _elements(value))
+    return nodes, largest
+
+
+def _elements(value_info: memoryview) -> int:
+    message = value_info
+    for wanted in (_VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE):
+        found = dict(_fields(message)).get(wanted)
+        if not isinstance(found, memoryview):
+            return 1
+        message = found
+    sizes = (dict(_fields(dim)).get(_DIM_VALUE, 1) for number, dim in _fields(message) if number == _SHAPE_DIM)
+    return math.prod(size if isinstance(size, int) else 1 for size in sizes)
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:

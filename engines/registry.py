@@ -37,8 +37,9 @@ AUTO_ORDER = (("tensorrt", "cuda"), ("torch", "cuda"), ("openvino", "cpu"), ("on
 REFERENCE = ("onnxruntime", "cpu")
 """What a new engine is checked against where no golden file lies beside the model."""
 
-SMALL_BYTES = 1 << 20
-"""Models below this size run on one thread and, with `auto`, on the CPU: waking helpers costs more than it saves."""
+SMALL_INPUT = 128 * 128
+"""Models whose inputs are all smaller than this many numbers (landmarks, not pictures) run on one thread and, with
+`auto`, on the CPU: waking a second thread or copying to a card costs more than it saves."""
 
 Shapes = Mapping[str, tuple[int | None, ...]]
 
@@ -101,13 +102,13 @@ def load(
     if threads is not None and threads < 1:
         raise EngineError(f"{threads} threads: expected 1 or more.")
     model = ModelFile.read(path)
-    threads = threads or (1 if model.size_bytes < SMALL_BYTES else min(2, os.cpu_count() or 1))
+    threads = threads or (1 if model.input_elements < SMALL_INPUT else min(2, os.cpu_count() or 1))
     cache = cache or EngineCache()
     failed: list[Attempt] = [] if attempts is None else attempts
     for name, place in _candidates(backend, device):
         try:
-            if backend == "auto" and device == "auto" and place == "cuda" and model.size_bytes < SMALL_BYTES:
-                raise EngineError("the model is so small that copying to a card costs more than it saves.")
+            if backend == "auto" and device == "auto" and place == "cuda" and model.input_elements < SMALL_INPUT:
+                raise EngineError("its inputs are so small that copying them to a card costs more than it saves.")
             with _OPENING:
                 engine = _open(name, place, model, precision, threads, shapes or {}, cache)
         except EngineError as exc:

@@ -255,7 +255,7 @@ def test_clean_removes_engines_and_leftovers(model, cache):
     assert not list(cache.folder.iterdir())
 
 
-def test_small_models_stay_on_the_cpu_with_auto(model, cache):
+def test_models_with_small_inputs_stay_on_the_cpu_with_auto(model, cache):
     attempts = []
     engine = engines.load(model, cache=cache, attempts=attempts)
     assert engine.info.device == "cpu"

@@ -10,7 +10,8 @@ import engines
 from engines import registry
 
 pytest.importorskip("onnx", reason="writes the test models: pip install '.[train]'")
-from onnx_models import WEIGHT, model_bytes, with_outside_weights
+from onnx import helper
+from onnx_models import WEIGHT, graph_bytes, model_bytes, with_outside_weights
 
 BOTH = pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 
@@ -108,6 +109,14 @@ def test_weights_outside_the_file_are_refused(tmp_path):
 def test_settings_that_can_not_work(model, options, message):
     with pytest.raises(engines.EngineError, match=message):
         engines.load(model, **options)
+
+
+@pytest.mark.parametrize(("shape", "threads"), [([None, 478, 3], 1), ([1, 3, 256, 256], 2), (["n", 3, 256, 256], 2)])
+def test_only_models_that_take_pictures_get_a_second_thread(tmp_path, monkeypatch, shape, threads):
+    monkeypatch.setattr(registry.os, "cpu_count", lambda: 8)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(graph_bytes([helper.make_node("Relu", ["x"], ["y"])], {"x": shape}, {"y": shape}, {}))
+    assert engines.load(path, backend="onnxruntime").info.threads == threads
 
 
 def test_a_missing_file_is_named(tmp_path):
