@@ -1,0 +1,150 @@
+"""Regions: the crops of a motion picture that a texture network repaints, and the way back.
+
+A region's frame follows the head and nothing else: teeth and eyeballs stand still in it, lips and lids move. The left
+eye is mirrored, so that one network serves both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from puppet import facs
+from puppet.generate.slit import Opening
+from puppet.generate.texture import MotionPicture
+
+
+@dataclass(frozen=True)
+class RegionShape:
+    """Size of a crop and the place of the slit in it, px; `height` and `width` are multiples of 8."""
+
+    width: int
+    height: int
+    slit_width: float
+    slit_centre: tuple[float, float]  # (x, y)
+
+
+MOUTH_SHAPE = RegionShape(128, 96, 52.0, (63.5, 36.0))
+EYE_SHAPE = RegionShape(72, 48, 36.0, (35.5, 26.0))
+SHAPES = {"mouth": MOUTH_SHAPE, "eye": EYE_SHAPE}
+SLITS = {"mouth": ("mouth",), "eye": ("R", "L")}
+"""Slits of a motion picture that each network repaints."""
+
+ACTION_COUNT = facs.INTENSITY_COUNT + len(facs.GAZE_NAMES)
+_FEWEST_PX = 8.0  # a slit narrower than this has turned away
+
+
+@dataclass(frozen=True)
+class RegionCrop:
+    """One region of one motion picture.
+
+    `crop_from_frame` `(2, 3)`; `rgb` `(h, w, 3)` uint8; `mask` and `depth` `(h, w)` float32 0-1: how much of a pixel
+    lies in the opening, and where between its upper (0) and lower (1) edge.
+    """
+
+    crop_from_frame: np.ndarray
+    rgb: np.ndarray
+    mask: np.ndarray
+    depth: np.ndarray
+
+    def network_input(self) -> np.ndarray:
+        """`(5, h, w)` float32: colours -1 to 1, mask, depth."""
+        colours = self.rgb.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
+        return np.concatenate([colours, self.mask[None], self.depth[None]])
+
+
+def cut(picture: MotionPicture, slit: str) -> RegionCrop | None:
+    """The region round a slit ('mouth', 'R' or 'L'); None where the slit has left the picture or turned away."""
+    shape = MOUTH_SHAPE if slit == "mouth" else EYE_SHAPE
+    corners = picture.corners[slit]
+    if slit not in picture.openings or np.linalg.norm(corners[1] - corners[0]) < _FEWEST_PX:
+        return None
+    crop_from_frame = region_frame(corners, shape, is_mirrored=slit == "L")
+    mask, depth = _opening_planes(picture.openings[slit], crop_from_frame, shape)
+    return RegionCrop(crop_from_frame, sample(picture.rgb, crop_from_frame, shape), mask, depth)
+
+
+def region_frame(corners: np.ndarray, shape: RegionShape, *, is_mirrored: bool) -> np.ndarray:
+    """`(2, 3)` crop_from_frame that lays two corners `(2, 2)` px level at the slit's place, upright."""
+    first, second = corners.astype(np.float64)
+    x, y = shape.slit_centre
+    centre = (first + second) / 2
+    across = second - first
+    scale = shape.slit_width / np.linalg.norm(across)
+    across = across / np.linalg.norm(across)
+    # Down in the picture stays down in the crop; mirrored, the axis across runs the other way.
+    down = np.array([across[1], -across[0]]) if is_mirrored else np.array([-across[1], across[0]])
+    linear = scale * np.stack([across, down])
+    return np.concatenate([linear, (np.array([x, y]) - linear @ centre)[:, None]], 1)
+
+
+def sample(rgb: np.ndarray, crop_from_frame: np.ndarray, shape: RegionShape) -> np.ndarray:
+    """`(h, w, 3)` uint8 crop of a picture, filtered where it shrinks."""
+    zoom = float(np.sqrt(abs(np.linalg.det(crop_from_frame[:, :2]))))
+    step = int(1 / zoom + 0.25)
+    if step >= 2:
+        x0, y0, x1, y1 = _footprint(crop_from_frame, shape, rgb.shape)
+        width, height = max(1, (x1 - x0) // step), max(1, (y1 - y0) // step)
+        box = rgb[y0 : y0 + height * step, x0 : x0 + width * step]
+        rgb = cv2.resize(box, (width, height), interpolation=cv2.INTER_AREA)
+        # Pixel centres at integers: frame = step * small + (step - 1) / 2 + origin.
+        frame_from_small = np.array([[step, 0, x0 + (step - 1) / 2], [0, step, y0 + (step - 1) / 2], [0, 0, 1]])
+        crop_from_frame = crop_from_frame @ frame_from_small
+    size = (shape.width, shape.height)
+    return cv2.warpAffine(rgb, crop_from_frame, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def lay_back(
+    change: np.ndarray, crop: RegionCrop, shape: RegionShape, frame_shape: tuple[int, ...]
+) -> tuple[tuple[int, int], np.ndarray] | None:
+    """A crop's `(h, w, channels)` float32 planes at the picture's own resolution, and their origin (x, y)."""
+    x0, y0, x1, y1 = _footprint(crop.crop_from_frame, shape, frame_shape)
+    if x1 <= x0 or y1 <= y0:
+        return None
+    crop_from_box = crop.crop_from_frame.copy()
+    crop_from_box[:, 2] += crop_from_box[:, :2] @ (x0, y0)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return (x0, y0), cv2.warpAffine(change, crop_from_box, (x1 - x0, y1 - y0), flags=flags)
+
+
+def action_input(control: np.ndarray, *, is_mirrored: bool) -> np.ndarray:
+    """`(ACTION_COUNT,)` float32: intensities 0-1 and gaze as a network sees them; mirrored, left and right change."""
+    names = (*facs.INTENSITY_NAMES, *facs.GAZE_NAMES)
+    out = control[[facs.INDEX[name] for name in names]].astype(np.float32)
+    out[: facs.INTENSITY_COUNT] /= facs.MAX_INTENSITY
+    if not is_mirrored:
+        return out
+    other = [names.index(_other_side(name)) for name in names]
+    out = out[other]
+    out[names.index("gaze_yaw_rad")] *= -1
+    return out
+
+
+def _other_side(name: str) -> str:
+    return name[:-1] + {"L": "R", "R": "L"}[name[-1]] if name.endswith(("_L", "_R")) else name
+
+
+def _footprint(
+    crop_from_frame: np.ndarray, shape: RegionShape, frame_shape: tuple[int, ...]
+) -> tuple[int, int, int, int]:
+    """(x0, y0, x1, y1): the picture's pixels that a crop covers."""
+    inverse = cv2.invertAffineTransform(crop_from_frame)
+    outline = np.array([[0, 0], [shape.width - 1, 0], [0, shape.height - 1], [shape.width - 1, shape.height - 1]])
+    at = outline @ inverse[:, :2].T + inverse[:, 2]
+    low = np.maximum(np.floor(at.min(0)).astype(int), 0)
+    high = np.minimum(np.ceil(at.max(0)).astype(int) + 1, (frame_shape[1], frame_shape[0]))
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+def _opening_planes(opening: Opening, crop_from_frame: np.ndarray, shape: RegionShape) -> tuple[np.ndarray, np.ndarray]:
+    if not opening.mask.size:
+        nothing = np.zeros((shape.height, shape.width), np.float32)
+        return nothing, nothing
+    depth = np.clip(opening.depth_px / np.maximum(opening.gap_px, 1.0), 0, 1) * opening.mask
+    crop_from_window = crop_from_frame.copy()
+    crop_from_window[:, 2] += crop_from_window[:, :2] @ opening.window[:2]
+    planes = np.dstack([opening.mask, depth]).astype(np.float32)
+    out = cv2.warpAffine(planes, crop_from_window, (shape.width, shape.height), flags=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(out[..., 0]), np.ascontiguousarray(out[..., 1])

@@ -1,0 +1,227 @@
+"""Pairs for the texture networks: what the motion step makes of a portrait, and what it should have been.
+
+Two ways to the answer. *Follow*: another picture of the same person; the motion is solved from the landmarks of both,
+and what it misses is taken off the answer. *Reopen*: a picture whose mouth stands open is closed by the motion step,
+the closed picture serves as the portrait, and the motion back should give the original.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from scipy.optimize import lsq_linear
+
+from puppet import facs
+from puppet.generate.anatomy import LIDS, Anatomy, read_anatomy
+from puppet.generate.canvas import frame_portrait
+from puppet.generate.generator import Generator
+from puppet.generate.motion import HeadPose
+from puppet.generate.mouth import MouthPictures
+from puppet.generate.region import ACTION_COUNT, SHAPES, SLITS, action_input, cut, sample
+from puppet.generate.texture import MotionPicture
+from puppet.landmarks import FACE_COUNT, LEFT_IRIS, LIPS, OVAL, RIGHT_IRIS, STIFF
+from puppet.portrait import Portrait
+from puppet.rig import LandmarkRig
+
+_RIDGE = 0.02  # of the mean squared action length: keeps actions that cancel each other small
+_LOW, _HIGH = -1.0, 1.3  # weights: a smiling portrait relaxes, a strong laugh passes a FACS E
+_EYEBALL_RADIUS = 0.42  # of the eye's width, as the motion step moves the iris
+_SMOOTHING = 0.12  # of the mouth's width: over this what motion misses is spread
+_MAX_MISS = 0.12  # of the distance between the eyes: a pair further off has been tracked wrongly
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training example of one region: uint8 planes `(h, w, channels)` and what is done `(ACTION_COUNT,)`.
+
+    `moved` is RGB, mask and depth of the motion picture, `rest` RGB and mask of the portrait, `answer` RGB.
+    """
+
+    moved: np.ndarray
+    rest: np.ndarray
+    answer: np.ndarray
+    actions: np.ndarray
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """What every pair needs."""
+
+    rig: LandmarkRig
+    pictures: MouthPictures
+
+    def generator(self, rgb: np.ndarray, landmarks_px: np.ndarray, *, anatomy: Anatomy | None = None) -> Generator:
+        canvas = frame_portrait(Portrait(rgb, landmarks_px, "portrait"), None)
+        return Generator(canvas, self.rig, self.pictures, anatomy=anatomy)
+
+
+def resting(generator: Generator) -> MotionPicture:
+    """The portrait as the motion step shows it unmoved."""
+    pose = HeadPose(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), generator.field.pivot_px)
+    return generator.move(np.zeros(len(generator.anatomy.actions), np.float32), pose, facs.rest())
+
+
+def solve_motion(generator: Generator, landmarks_px: np.ndarray, rig: LandmarkRig) -> tuple[np.ndarray, HeadPose]:
+    """Action weights `(K,)` and head pose that take the portrait's landmarks to others `(478, 3)` of its canvas."""
+    anatomy = generator.anatomy
+    fit, other = anatomy.fit, rig.fit(landmarks_px)
+    flip = np.diag([1.0, -1.0, -1.0])
+    turn = flip @ other.rotation @ fit.rotation.T @ flip
+    linear = (turn * other.scale_px_per_cm / fit.scale_px_per_cm).astype(np.float32)
+    pivot = generator.field.pivot_px
+    rest = anatomy.points_px.astype(np.float64)
+    target = landmarks_px[:FACE_COUNT, :2]
+    weight = np.ones(FACE_COUNT)
+    weight[list(OVAL)] = 0.3
+    weight[list(LIPS)] = 3.0
+    weight[[i for lids in LIDS.values() for lid in lids for i in lid]] = 4.0
+    root = np.repeat(np.sqrt(weight), 2)
+    basis = np.einsum("knc,dc->knd", anatomy.action_px.astype(np.float64), linear[:2]).reshape(len(anatomy.actions), -1)
+    ridge = np.sqrt(_RIDGE * np.maximum((basis**2 * root**2).sum(1), 1e-3))
+    system = np.concatenate([(basis * root).T, np.diag(ridge)])
+    weights, shift = np.zeros(len(basis)), np.zeros(2)
+    turned = (rest - pivot) @ linear.T + pivot
+    for _ in range(2):
+        moved = turned[:, :2] + (weights @ basis).reshape(-1, 2)
+        shift = (target - moved)[list(STIFF)].mean(0)
+        wanted = (target - turned[:, :2] - shift).ravel() * root
+        solution = lsq_linear(system, np.concatenate([wanted, np.zeros(len(basis))]), (_LOW, _HIGH), tol=1e-3)
+        weights = solution.x
+    pose = HeadPose(linear, np.array([*shift, 0.0], np.float32), pivot)
+    return weights.astype(np.float32), pose
+
+
+def moved_landmarks(generator: Generator, weights: np.ndarray, pose: HeadPose) -> np.ndarray:
+    """`(468, 3)` px: where the motion step puts the skin's landmarks."""
+    rest = generator.anatomy.points_px
+    return pose.move(rest) + np.tensordot(weights, generator.anatomy.action_px, 1) @ pose.linear.T
+
+
+def follow(
+    generator: Generator, rgb: np.ndarray, landmarks_px: np.ndarray, control: np.ndarray, tools: Toolbox
+) -> dict[str, list[Sample]]:
+    """Samples by region of a portrait that does what another picture `(H, W, 3)` shows.
+
+    `control` `(SIZE,)` is the estimator's reading of that picture.
+    """
+    weights, pose = solve_motion(generator, landmarks_px, tools.rig)
+    gaze = _gaze(generator, landmarks_px, pose)
+    seen = control.copy()
+    seen[[facs.INDEX[name] for name in facs.GAZE_NAMES]] = gaze
+    picture = generator.move(weights, pose, facs.clip(seen))
+    at = moved_landmarks(generator, weights, pose)[:, :2]
+    miss = landmarks_px[:FACE_COUNT, :2] - at
+    if np.linalg.norm(miss, axis=1).mean() > _MAX_MISS * generator.anatomy.ocular_px:
+        return {}
+    return _samples(generator, picture, rgb, seen, at, miss)
+
+
+def reopen(
+    rgb: np.ndarray, landmarks_px: np.ndarray, control: np.ndarray, relax: float, tools: Toolbox
+) -> dict[str, list[Sample]]:
+    """Samples of an open mouth that was closed by motion and is opened again.
+
+    `control` `(SIZE,)` is what the picture shows; all its actions go down to the share `relax`, and the lips close.
+    """
+    opened = tools.generator(rgb, landmarks_px)
+    opened.set_baseline(control)
+    if opened.anatomy.rest_gap_px == 0:
+        return {}
+    closed_control = opened.baseline.copy()
+    closed_control[: facs.INTENSITY_COUNT] *= relax
+    closed_control[facs.INDEX["AU25"]] = 0
+    weights = opened.weights_at(closed_control)
+    still = HeadPose(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), opened.field.pivot_px)
+    picture = opened.move(weights, still, facs.rest())
+    points = landmarks_px.copy()
+    points[:FACE_COUNT, :2] = moved_landmarks(opened, weights, still)[:, :2]
+    # Fitted anew, as any portrait is, but with the actions that closed it: the way back is exact.
+    refitted = read_anatomy(points, tools.rig)
+    depth = refitted.points_px.copy()
+    depth[:, :2] = points[:FACE_COUNT, :2]
+    anatomy = replace(refitted, action_px=opened.anatomy.action_px, points_px=depth, rest_gap_px=0.0)
+    closed = tools.generator(picture.rgb, points, anatomy=anatomy)
+    closed.set_baseline(closed_control)
+    result = closed.move(-weights, replace(still, pivot_px=closed.field.pivot_px), facs.rest())
+    nothing = np.zeros((FACE_COUNT, 2), np.float32)
+    return _samples(closed, result, rgb, opened.baseline, landmarks_px[:FACE_COUNT, :2], nothing)
+
+
+def identity(generator: Generator, control: np.ndarray) -> dict[str, list[Sample]]:
+    """Samples of a portrait that does nothing: the answer is the portrait."""
+    picture = resting(generator)
+    nothing = np.zeros((FACE_COUNT, 2), np.float32)
+    return _samples(generator, picture, generator.canvas.still, control, generator.anatomy.points_px[:, :2], nothing)
+
+
+def _samples(
+    generator: Generator,
+    picture: MotionPicture,
+    answer: np.ndarray,
+    control: np.ndarray,
+    at: np.ndarray,
+    miss: np.ndarray,
+) -> dict[str, list[Sample]]:
+    """Crops of the motion picture, the portrait, and the answer drawn to where the motion put the landmarks.
+
+    `at` `(468, 2)` px is where motion put the landmarks, `miss` what leads from there to the answer's own.
+    """
+    rest = resting(generator)
+    out: dict[str, list[Sample]] = {}
+    for region, slits in SLITS.items():
+        shape = SHAPES[region]
+        for slit in slits:
+            crop, portrait = cut(picture, slit), cut(rest, slit)
+            if crop is None or portrait is None:
+                continue
+            drawn = _drawn(answer, crop.crop_from_frame, region, at, miss)
+            assert drawn.shape == (shape.height, shape.width, 3)
+            moved = np.dstack([crop.rgb, _bytes(crop.mask), _bytes(crop.depth)])
+            kept = np.dstack([portrait.rgb, _bytes(portrait.mask)])
+            actions = action_input(facs.clip(control), is_mirrored=slit == "L")
+            assert actions.shape == (ACTION_COUNT,)
+            out.setdefault(region, []).append(Sample(moved, kept, drawn, actions))
+    return out
+
+
+def _drawn(
+    answer: np.ndarray, crop_from_frame: np.ndarray, region: str, at: np.ndarray, miss: np.ndarray
+) -> np.ndarray:
+    """The answer's crop, each part shifted by what the motion missed there (normalised convolution of landmarks)."""
+    shape = SHAPES[region]
+    if not np.any(miss):
+        return sample(answer, crop_from_frame, shape)
+    inverse = cv2.invertAffineTransform(crop_from_frame)
+    columns, rows = np.meshgrid(np.arange(0, shape.width, 4), np.arange(0, shape.height, 4))
+    here = np.stack([columns, rows], -1).reshape(-1, 2).astype(np.float64)
+    points = at @ crop_from_frame[:, :2].T + crop_from_frame[:, 2]
+    near = np.all((points > -20) & (points < np.array([shape.width, shape.height]) + 20), 1)
+    distance = ((here[:, None] - points[None, near]) ** 2).sum(-1)
+    kernel = np.exp(-distance / (2 * (_SMOOTHING * shape.slit_width) ** 2)) + 1e-9
+    shift = (kernel @ miss[near]) / kernel.sum(1, keepdims=True)
+    shift = cv2.resize(shift.reshape(*columns.shape, 2).astype(np.float32), (shape.width, shape.height))
+    columns, rows = np.meshgrid(np.arange(shape.width, dtype=np.float32), np.arange(shape.height, dtype=np.float32))
+    frame = np.stack([columns, rows], -1) @ inverse[:, :2].T.astype(np.float32) + inverse[:, 2].astype(np.float32)
+    return cv2.remap(
+        answer, (frame + shift).astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def _gaze(generator: Generator, landmarks_px: np.ndarray, pose: HeadPose) -> np.ndarray:
+    """Yaw and pitch, rad, relative to the portrait's own: how far the irises stand from where the head put them."""
+    own = generator.canvas.landmarks_px
+    shifts = []
+    for iris, side in ((RIGHT_IRIS, "R"), (LEFT_IRIS, "L")):
+        upper, lower = LIDS[side]
+        depth = generator.anatomy.points_px[[*upper, *lower], 2].mean()
+        rest = np.array([*own[iris[0], :2], depth])
+        width = np.linalg.norm(generator.anatomy.points_px[upper[0], :2] - generator.anatomy.points_px[upper[-1], :2])
+        shifts.append((landmarks_px[iris[0], :2] - pose.move(rest)[:2]) / (_EYEBALL_RADIUS * width))
+    right, down = np.linalg.solve(pose.linear[:2, :2], np.mean(shifts, 0))
+    return np.arcsin(np.clip([right, -down], -0.6, 0.6))
+
+
+def _bytes(plane: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(plane, 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,21 @@
+"""Sizes of the texture networks; apart from them so that the command line does not import torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TextureParams:
+    """Channels of one region's network."""
+
+    near: int = 24
+    """At half the crop's resolution."""
+    middle: int = 40
+    """At a quarter."""
+    deep: int = 64
+    """At an eighth."""
+    style: int = 24
+    """Numbers that sum up the portrait."""
+    rest_near: int = 16
+    """Channels of the portrait's own features at half resolution."""
