@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +90,10 @@ def decode(path: Path) -> np.ndarray:
     if path.is_dir():
         raise PortraitError(f"{path} is a folder: expected an image file ({', '.join(SUFFIXES)}).")
     try:
-        with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower and an error
+            opened = Image.open(path, formats=("JPEG", "PNG", "WEBP"))
+        with opened as image:
             megapixels = image.width * image.height / 1e6
             if megapixels > MAX_MEGAPIXELS:
                 raise PortraitError(

@@ -1,4 +1,16 @@
+import cv2
+import numpy as np
 import pytest
+
+from puppet.gallery import demo_portrait
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """`(512, 512, 3)` uint8 RGB: the photograph that comes with scikit-image."""
+    rgb = cv2.cvtColor(cv2.imread(str(demo_portrait())), cv2.COLOR_BGR2RGB)
+    rgb.flags.writeable = False
+    return rgb
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -38,7 +38,7 @@ LIP_CORNERS = (61, 291, 78, 308, 62, 292, 76, 306)
 
 EXTRA_ACTIONS = ("look_left", "look_right", "look_up", "look_down", "seal", "upper_gap", "lower_gap")
 """More columns after the rig's actions: what lids and brows do as the eyes turn, lips that stay sealed over an open jaw,
-and the upper lip's rise and the lower lip's fall by one pixel in the middle."""
+and the upper lip's rise and the lower lip's fall by the widest gap (`open_gap_px`)."""
 
 OPEN_GAP_JAW = 0.85
 """AU25 = 5 is the gap between the inner lips at this weight of the jaw drop."""
@@ -87,11 +87,11 @@ def read_anatomy(landmarks_px: np.ndarray, rig: LandmarkRig) -> Anatomy:
     for side in "LR":
         _close_lids(action[rig.actions.index(f"AU45_{side}")], points, side)
     extra = np.concatenate([rig.look_cm, rig.seal_cm[None]])[:, :FACE_COUNT] @ to_px.T * _TO_IMAGE
-    gaps = _gap_actions(points)
     jaw = action[rig.actions.index("AU26")]
     middle = len(UPPER_INNER_LIP) // 2
     down = _mouth_down(points)
     open_gap = OPEN_GAP_JAW * float((jaw[LOWER_INNER_LIP[middle]] - jaw[UPPER_INNER_LIP[middle]])[:2] @ down)
+    gaps = open_gap * _gap_actions(points)
     rest_gap = float((points[LOWER_INNER_LIP[middle]] - points[UPPER_INNER_LIP[middle]])[:2] @ down)
     width = float(np.linalg.norm((points[308] - points[78])[:2]))
     eyes = [landmarks_px[list(upper + lower), :2].mean(0) for upper, lower in LIDS.values()]

@@ -33,13 +33,13 @@ def part_lips(weights: np.ndarray, control: np.ndarray, anatomy: Anatomy) -> np.
         # What the jaw opens is sealed as lips do it over an open jaw; the rest the two lips close between them.
         by_jaw = min(-missing, max(0.0, float(weights[jaw] * opens[jaw])))
         out[seal] = by_jaw / max(-opens[seal], 1e-3)
-        rest = missing + by_jaw
+        rest = (missing + by_jaw) / anatomy.open_gap_px
         out[rise] += rest * _CLOSE_UPPER
         out[fall] += rest * (1 - _CLOSE_UPPER)
         return out
     by_lips = min(missing, _LIPS_ALONE * anatomy.open_gap_px)
-    out[rise] += by_lips * _PART_UPPER
-    out[fall] += by_lips * (1 - _PART_UPPER)
+    out[rise] += by_lips / anatomy.open_gap_px * _PART_UPPER
+    out[fall] += by_lips / anatomy.open_gap_px * (1 - _PART_UPPER)
     out[jaw] += (missing - by_lips) / opens[jaw]
     return out
 

@@ -1,0 +1,163 @@
+"""The generator moves what an action moves, and nothing else."""
+
+import numpy as np
+import pytest
+
+from puppet import facs
+from puppet.generate.canvas import default_size, frame_portrait
+from puppet.generate.motion import invert
+from puppet.landmarks import LEFT_LOWER_LID, LEFT_UPPER_LID, LOWER_INNER_LIP, RIGHT_LOWER_LID, RIGHT_UPPER_LID
+from puppet.portrait import Portrait
+from puppet.puppet import Puppet
+from puppet.track import FaceTracker
+
+
+@pytest.fixture(scope="module")
+def portrait(astronaut):
+    return Portrait.from_rgb(astronaut, name="astronaut").cut_to_head()
+
+
+@pytest.fixture(scope="module")
+def puppet(portrait):
+    return Puppet(portrait)
+
+
+@pytest.fixture(scope="module")
+def tracker():
+    tracker = FaceTracker(static=True)
+    yield tracker
+    tracker.close()
+
+
+def _eye_opening(landmarks, upper, lower):
+    """Height of an eye over its width."""
+    height = np.linalg.norm(landmarks[list(upper[3:6])] - landmarks[list(lower[3:6])], axis=1).mean()
+    return height / np.linalg.norm(landmarks[upper[0]] - landmarks[upper[-1]])
+
+
+def _lip_gap(landmarks):
+    return (landmarks[14] - landmarks[13])[1] / np.linalg.norm(landmarks[263, :2] - landmarks[33, :2])
+
+
+def _tracked(tracker, rgb):
+    face = tracker.track(rgb)
+    assert face is not None
+    return face.landmarks_px[:, :2]
+
+
+def test_the_rest_control_gives_the_portrait_bit_for_bit(puppet):
+    np.testing.assert_array_equal(puppet.render(puppet.rest_control), puppet.still)
+
+
+def test_outside_the_heads_region_nothing_ever_changes(portrait):
+    wide = Puppet(portrait, size=(960, 540))
+    moved = wide.animate(AU26=5, AU25=5, yaw_rad=0.3, roll_rad=0.4)
+    changed = np.any(moved != wide.still, axis=-1)
+    x0, y0, x1, y1 = wide._generator._region
+    outside = np.ones_like(changed)
+    outside[y0:y1, x0:x1] = False
+
+    assert changed.any()
+    assert outside.any() and not changed[outside].any()
+
+
+def test_a_blink_changes_the_eyes_and_not_the_mouth(puppet):
+    changed = np.any(puppet.animate(AU25=puppet.rest_control[facs.INDEX["AU25"]], AU45=5) != puppet.still, axis=-1)
+    points = puppet.landmarks_px[:, :2]
+    eye_row, mouth_row = int(points[[33, 263], 1].mean()), int(points[list(LOWER_INNER_LIP), 1].max()) + 4
+
+    assert changed[eye_row - 4 : eye_row + 4].any()
+    assert not changed[mouth_row:].any()
+
+
+def test_full_lid_closure_closes_both_eyes(puppet, tracker):
+    opened, closed = (_tracked(tracker, puppet.animate(AU45=i)) for i in (0, 5))
+    for upper, lower in ((RIGHT_UPPER_LID, RIGHT_LOWER_LID), (LEFT_UPPER_LID, LEFT_LOWER_LID)):
+        assert _eye_opening(closed, upper, lower) < 0.55 * _eye_opening(opened, upper, lower)
+
+
+@pytest.mark.parametrize(("side", "shut", "open_"), [("L", 0, 1), ("R", 1, 0)])
+def test_a_wink_closes_the_persons_own_side(puppet, tracker, side, shut, open_):
+    lids = ((LEFT_UPPER_LID, LEFT_LOWER_LID), (RIGHT_UPPER_LID, RIGHT_LOWER_LID))
+    points = _tracked(tracker, puppet.animate(**{f"AU45_{side}": 5}))
+    assert _eye_opening(points, *lids[shut]) < 0.7 * _eye_opening(points, *lids[open_])
+
+
+def test_lips_open_with_au25_and_are_sealed_without_whatever_the_jaw_does(puppet, tracker):
+    wide = _lip_gap(_tracked(tracker, puppet.animate(AU25=5, AU26=4)))
+    sealed = _lip_gap(_tracked(tracker, puppet.animate(AU25=0, AU26=3)))
+    assert wide > 0.25
+    assert sealed < 0.04
+
+
+@pytest.mark.parametrize(
+    ("action", "axis", "sign"), [("yaw_rad", 0, 1), ("pitch_rad", 1, -1)], ids=["left is the picture's right", "up"]
+)
+def test_the_head_turns_the_way_it_is_told(puppet, tracker, action, axis, sign):
+    still = _tracked(tracker, puppet.animate())
+    turned = _tracked(tracker, puppet.animate(**{action: 0.3}))
+    nose, ears = turned[1] - still[1], turned[[234, 454]].mean(0) - still[[234, 454]].mean(0)
+    assert sign * (nose - ears)[axis] > 4
+
+
+def test_a_raised_mouth_corner_rises(puppet, tracker):
+    neutral, smile = (_tracked(tracker, puppet.animate(AU12=i)) for i in (0, 4))
+    middle = smile[[13, 14], 1].mean() - neutral[[13, 14], 1].mean()
+    for corner in (61, 291):
+        assert smile[corner, 1] - neutral[corner, 1] < middle - 3
+
+
+def test_the_same_control_gives_the_same_picture(puppet):
+    control = facs.control(AU12=3, AU26=2, AU25=2, yaw_rad=0.1)
+    first = puppet.render(control)
+    puppet.animate(AU45=5, roll_rad=-0.3)
+    np.testing.assert_array_equal(puppet.render(control), first)
+
+
+def test_a_rendering_is_the_callers_own_array(puppet):
+    first = puppet.animate(AU12=3)
+    first[:] = 0
+    assert puppet.animate(AU12=3).any()
+    assert puppet.still.any()
+
+
+def test_a_smiling_portrait_relaxes_for_a_neutral_driver(portrait, tracker):
+    def smiling(_):
+        return facs.control(AU12=3)
+
+    plain, relaxed = Puppet(portrait), Puppet(portrait, read_actions=smiling)
+    width = [np.ptp(_tracked(tracker, p.animate(AU25=1))[[61, 291], 0]) for p in (plain, relaxed)]
+    assert width[1] < width[0] - 2
+    np.testing.assert_array_equal(relaxed.render(relaxed.rest_control), relaxed.still)
+
+
+@pytest.mark.parametrize("size", [(640, 360), (360, 640), (512, 512), (1280, 720)])
+def test_any_published_size_is_filled_and_keeps_the_face(portrait, size):
+    canvas = frame_portrait(portrait, size)
+    low, high = canvas.landmarks_px[:, :2].min(0), canvas.landmarks_px[:, :2].max(0)
+
+    assert canvas.still.shape == (size[1], size[0], 3)
+    assert (low > 0).all() and (high < size).all()
+
+
+def test_the_default_size_keeps_the_aspect_with_even_sides():
+    portrait = Portrait(np.zeros((1280, 721, 3), np.uint8), np.zeros((478, 3), np.float32), "tall")
+    assert default_size(portrait) == (512, 908)
+
+
+def test_inversion_undoes_a_smooth_displacement():
+    y, x = np.mgrid[0:64, 0:64].astype(np.float32)
+    bump = np.exp(-((x - 32) ** 2 + (y - 32) ** 2) / 120)
+    forward = np.dstack([5 * bump, -4 * bump]).astype(np.float32)
+    backward = invert(forward)
+    there = np.clip(np.dstack([x, y]) + backward, 0, 63)
+    rows, columns = there[..., 1].round().astype(int), there[..., 0].round().astype(int)
+    residual = np.abs(backward + forward[rows, columns])
+    assert residual[8:-8, 8:-8].max() < 0.6  # half a cell of rounding in this check itself
+
+
+def test_unknown_names_and_values_out_of_range_are_refused(puppet):
+    with pytest.raises(ValueError, match="unknown action 'AU99'"):
+        puppet.animate(AU99=1)
+    with pytest.raises(ValueError, match="AU12=7 is out of range: expected 0 to 5"):
+        puppet.animate(AU12=7)
