@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -273,6 +274,17 @@ def test_fixed_shapes_are_compiled_in(model, cache):
 def test_shapes_that_do_not_fit_are_refused(model, cache, shapes):
     with pytest.raises(engines.EngineError, match="does not fit: inputs are x: float32"):
         engines.load(model, backend="openvino", shapes=shapes, cache=cache)
+
+
+def test_engines_may_be_opened_from_several_threads_at_once(tmp_path, cache):
+    """OpenVINO alone locks up here."""
+    paths = [tmp_path / f"model{i}.onnx" for i in range(4)]
+    for i, path in enumerate(paths):
+        path.write_bytes(model_bytes(weight=WEIGHT * (i + 1)))
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda path: engines.load(path, backend="openvino", cache=cache), paths))
+    for i, engine in enumerate(opened):
+        np.testing.assert_allclose(engine.run(ONE)["z"], ONE["x"] @ WEIGHT * (i + 1), atol=1e-4)
 
 
 def test_survey_names_every_engine_with_a_reason_or_none():
