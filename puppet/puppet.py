@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -58,10 +59,13 @@ class Puppet:
         *,
         size: tuple[int, int] | None = None,
         face: int = 0,
+        framing: Literal["full", "head"] = "full",
         read_actions: ReadActions | None = None,
         texture: TextureModel | None = None,
     ) -> Puppet:
         """Load a picture and prepare its animation (about a second).
+
+        `framing` 'head' cuts the picture to head and shoulders, 'full' keeps it whole.
 
         Raises:
             PortraitError: the picture can't be read or animated; see `Portrait.load`.
