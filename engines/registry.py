@@ -92,7 +92,7 @@ def load(
         threads: for one inference on a CPU; None: 1 for small models, else 2 (the tracker needs a core as well).
         shapes: sizes for dynamic axes of inputs, by name; fixed shapes compile to faster code.
         cache: None is the user's cache folder.
-        attempts: a list that receives the backends that failed before one was taken, for `doctor`.
+        attempts: a list that receives the backends that were not taken before one was, with the reasons.
 
     Raises:
         EngineError: a file that is missing, cut or foreign; an unknown name; no backend that works, with all reasons.
@@ -104,22 +104,25 @@ def load(
     model = ModelFile.read(path)
     threads = threads or (1 if model.input_elements < SMALL_INPUT else min(2, os.cpu_count() or 1))
     cache = cache or EngineCache()
-    failed: list[Attempt] = [] if attempts is None else attempts
+    failed: list[Attempt] = []
+    attempts = [] if attempts is None else attempts
     for name, place in _candidates(backend, device):
+        if (backend, device, place) == ("auto", "auto", "cuda") and model.input_elements < SMALL_INPUT:
+            attempts.append(Attempt(name, place, "its inputs are so small that copying them to a card costs more."))
+            continue
         try:
-            if backend == "auto" and device == "auto" and place == "cuda" and model.input_elements < SMALL_INPUT:
-                raise EngineError("its inputs are so small that copying them to a card costs more than it saves.")
             with _OPENING:
                 engine = _open(name, place, model, precision, threads, shapes or {}, cache)
         except EngineError as exc:
             if backend != "auto":
                 raise
             failed.append(Attempt(name, place, str(exc)))
+            attempts.append(failed[-1])
             log.debug("engine %s on %s not taken for %s: %s", name, place, model.name, exc)
             continue
         log.info("engine %s%s", engine.info, _because(failed))
         return engine
-    reasons = " ".join(f"{a.backend} on {a.device}: {a.reason}" for a in failed) or f"None knows device {device!r}."
+    reasons = " ".join(f"{a.backend} on {a.device}: {a.reason}" for a in attempts) or f"None knows device {device!r}."
     raise EngineError(f"no engine can run {model.name}. {reasons} Run: python -m puppet doctor")
 
 
