@@ -31,9 +31,9 @@ class Feed(Generic[T]):
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left and nothing will come."""
+        """Whether nothing is left and nothing will come, no error either."""
         with self._changed:
-            return self._is_done and not self._items
+            return self._is_done and not self._items and self._error is None
 
     def take(self, timeout_s: float | None = None) -> T | None:
         """The next item (of a slot: the newest), or None if none came in time or the feed is finished.

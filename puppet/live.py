@@ -14,19 +14,18 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 
 import numpy as np
 
+from puppet import assembly
 from puppet.capture import Observation, open_driver
-from puppet.config import Options, parse_gains, parse_size
+from puppet.config import Options, parse_size
 from puppet.errors import InputError, PuppetError
-from puppet.gallery import Gallery, demo_portrait, portrait_paths
-from puppet.perception import Perception, Senses
+from puppet.gallery import Gallery
+from puppet.perception import Perception
 from puppet.performance import Performer
 from puppet.publish import Command, Rendering
 from puppet.publish.outputs import Outputs
-from puppet.retarget import Retargeter
 from puppet.stats import Stats
 
 log = logging.getLogger(__name__)
@@ -44,12 +43,12 @@ def run(options: Options) -> int:
         PuppetError: something that is needed can't be opened, or failed for good.
     """
     if options.program.dry_run:
-        print("\n".join(plan(options)))
+        print("\n".join(assembly.plan(options)))
         return 0
     is_live = not options.driver.as_fast_as_possible
     stats = Stats()
     with ExitStack() as stack:
-        opener = ThreadPoolExecutor(3, thread_name_prefix="open")
+        opener = ThreadPoolExecutor(4, thread_name_prefix="open")
         stack.callback(opener.shutdown, wait=False, cancel_futures=True)
         driver_opening = opener.submit(
             open_driver,
@@ -57,25 +56,27 @@ def run(options: Options) -> int:
             camera_size=parse_size(options.driver.camera_size),
             fps=options.publish.fps,
         )
-        gallery_opening = opener.submit(open_gallery, options)
-        senses_opening = opener.submit(open_senses, options, stats)
+        estimate_opening = opener.submit(assembly.open_estimator, options, stats)
+        tracker_opening = opener.submit(assembly.open_tracker)
+        gallery_opening = opener.submit(assembly.open_gallery, options, estimate_opening)
         driver = stack.enter_context(closing(driver_opening.result()))
         gallery = stack.enter_context(closing(gallery_opening.result()))
-        first_senses = [senses_opening.result()] if hasattr(driver, "frames") else []
+        first_trackers = [tracker_opening.result()]
         perception = Perception(
             driver,
-            lambda: first_senses.pop() if first_senses else open_senses(options, stats),
             stats,
+            open_tracker=lambda: first_trackers.pop() if first_trackers else assembly.open_tracker(),
+            estimate=estimate_opening.result(),
             is_live=is_live,
             fps=options.publish.fps,
         )
         fps = options.publish.fps or driver.fps or DEFAULT_FPS
         outputs = stack.enter_context(closing(Outputs(size=gallery.current.size, fps=fps, is_live=is_live)))
-        outputs.open(_output_names(options), record=options.publish.record, au_log=options.publish.au_log)
-        performer = open_performer(options, gallery.current.rest_control, driver)
+        outputs.open(assembly.output_names(options), record=options.publish.record, au_log=options.publish.au_log)
+        performer = assembly.open_performer(options, gallery.current.rest_control, driver)
         stack.enter_context(closing(perception))  # closed first: its threads may be waiting for us
-        stack.callback(_save_neutral, performer, driver)
-        _announce(gallery, driver, outputs, fps, stats)
+        stack.callback(assembly.save_neutral, performer, driver)
+        _announce(gallery, driver, outputs, fps)
         show = Show(perception, performer, gallery, outputs, stats, fps=fps)
         with _stopping_on_signals(show):
             perception.start()
@@ -178,8 +179,6 @@ class Show:
             self._stats.without_face += 1
         self._generate(performance.control)
         self._publish(performance, observation, time_s)
-        for command in self._outputs.commands():
-            self._obey(command)
 
     def _generate(self, control: np.ndarray) -> None:
         """Render, where something moved since the last frame."""
@@ -212,6 +211,8 @@ class Show:
             self._outputs.publish(rendering)
         end_s = time.perf_counter()
         self._stats.published(end_s, None if observation is None else (end_s - observation.captured_s) * 1e3)
+        for command in self._outputs.commands():
+            self._obey(command)
 
     def _survive(self, error: Exception, time_s: float) -> None:
         """Log an error once and publish the last good picture."""
@@ -268,99 +269,10 @@ class Show:
         log.info("%s", note)
 
 
-def plan(options: Options) -> list[str]:
-    """What `run` would do, one line a decision; nothing is opened."""
-    publish, retarget = options.publish, options.retarget
-    files = [str(path) for path in (publish.record, publish.au_log, publish.stats) if path is not None]
-    order = "every frame in order" if options.driver.as_fast_as_possible else "live"
-    side = "mirrored" if retarget.mirror else "not mirrored"
-    size, rate = options.portrait.size or "short side 512", f"{publish.fps:g}" if publish.fps else "the driver's"
-    return [
-        f"portrait  {options.portrait.target or demo_portrait()}, face {options.portrait.face}",
-        f"driver    {options.driver.driver}, {order}",
-        f"retarget  gain {parse_gains(retarget.gain)}, mute {list(retarget.mute)}, head {retarget.head:g}, {side}",
-        f"engine    {options.engine.engine} on {options.engine.device}",
-        f"publish   {size} at {rate} fps to {', '.join((*_output_names(options), *files))}",
-    ]
-
-
-def open_gallery(options: Options) -> Gallery:
-    """The portraits of `--target`, all of the first one's published size."""
-    from puppet.puppet import Puppet
-
-    size = parse_size(options.portrait.size) if options.portrait.size else None
-
-    def load(path: Path) -> Puppet:
-        nonlocal size
-        puppet = Puppet.load(path, size=size, face=options.portrait.face)
-        size = puppet.size
-        return puppet
-
-    return Gallery(portrait_paths(options.portrait.target), load)
-
-
-def open_senses(options: Options, stats: Stats) -> Senses:
-    """Tracker and AU regressor; they import what takes longest."""
-    from puppet.estimate import AuEstimator
-    from puppet.track import FaceTracker
-
-    estimator = AuEstimator(engine=options.engine.engine, device=options.engine.device)
-    info = estimator.engine_info
-    stats.engine = {name: str(value) for name, value in vars(info).items()}
-    return Senses(FaceTracker(), estimator)
-
-
-def open_performer(options: Options, rest: np.ndarray, driver) -> Performer:
-    """Retargeting from the options; calibration and smoothing for a driver who is seen rather than read."""
-    retargeter = Retargeter(
-        gains=parse_gains(options.retarget.gain),
-        mutes=options.retarget.mute,
-        head=options.retarget.head,
-        mirror=options.retarget.mirror,
-    )
-    if not hasattr(driver, "frames"):
-        return Performer(retargeter=retargeter, rest=rest)
-    from puppet.calibrate import NeutralCalibrator
-    from puppet.smooth import Smoother
-
-    calibrator = NeutralCalibrator()
-    if driver.is_live:
-        calibrator.load(neutral_path(driver.name))
-    return Performer(retargeter=retargeter, rest=rest, calibrator=calibrator, smoother=Smoother())
-
-
-def neutral_path(camera: str) -> Path:
-    """Where the neutral of the person before a camera is kept."""
-    import platformdirs
-
-    name = "".join(c if c.isalnum() else "-" for c in camera).strip("-").lower() or "camera"
-    return platformdirs.user_config_path("puppet") / "neutral" / f"{name}.json"
-
-
-def _save_neutral(performer: Performer, driver) -> None:
-    if performer.calibrator is None or not driver.is_live or not performer.calibrator.is_warm:
-        return
-    try:
-        performer.calibrator.save(neutral_path(driver.name))
-    except OSError as error:
-        log.warning("your neutral face could not be saved to %s: %s.", neutral_path(driver.name), error.strerror)
-
-
-def _output_names(options: Options) -> tuple[str, ...]:
-    if options.publish.output:
-        return options.publish.output
-    if options.driver.as_fast_as_possible:
-        return ("null",)
-    is_camera = options.driver.driver.partition(":")[0] == "camera"
-    return ("virtualcam", "preview") if is_camera else ("preview",)
-
-
-def _announce(gallery: Gallery, driver, outputs: Outputs, fps: float, stats: Stats) -> None:
+def _announce(gallery: Gallery, driver, outputs: Outputs, fps: float) -> None:
     width, height = gallery.current.size
     log.info("%s drives %s: %dx%d at %.4g fps to %s.", driver.name, gallery.path.name, width, height, fps,
              ", ".join(outputs.names))  # fmt: skip
-    if stats.engine:
-        log.info("engine: %s.", ", ".join(f"{name} {value}" for name, value in stats.engine.items()))
 
 
 @contextmanager

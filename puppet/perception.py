@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from puppet.capture import Frame, FrameDriver, Observation, TrackDriver
@@ -12,34 +12,24 @@ from puppet.feed import Feed
 from puppet.stats import Stats
 
 if TYPE_CHECKING:  # both import what takes a second: they are loaded where they are made
-    from puppet.estimate import AuEstimator
-    from puppet.track import FaceTracker
+    from puppet.estimate import Estimate
+    from puppet.track import Face, FaceTracker
 
 FRAMES_AHEAD = 4  # of each thread, when every frame counts
 
 
-@dataclass(frozen=True)
-class Senses:
-    """What turns a picture of the driver into numbers."""
-
-    tracker: FaceTracker
-    estimator: AuEstimator
-
-    def close(self) -> None:
-        self.tracker.close()
-        self.estimator.close()
-
-
-def observe(frames: Iterable[Frame], senses: Senses, stats: Stats) -> Iterator[Observation]:
+def observe(
+    frames: Iterable[Frame], tracker: FaceTracker, estimate: Callable[[Face], Estimate], stats: Stats
+) -> Iterator[Observation]:
     """Track, then estimate, each frame. Pictures of the driver end here."""
     for frame in frames:
         with stats.timed("track"):
-            face = senses.tracker.track(frame.rgb)
+            face = tracker.track(frame.rgb)
         control, confidence = None, 0.0
         if face is not None:
             with stats.timed("estimate"):
-                estimate = senses.estimator.estimate(face)
-            control, confidence = estimate.control, estimate.confidence
+                estimated = estimate(face)
+            control, confidence = estimated.control, estimated.confidence
         yield Observation(control, confidence, frame.index, frame.time_s, frame.captured_s)
 
 
@@ -47,19 +37,22 @@ class Perception:
     """Observations of a driver, made ahead of whoever takes them.
 
     `is_live`: the newest wins. Otherwise all come in order, resampled to `fps` unless that is None.
-    `open_senses` is called for drivers that give frames, and again when the old ones failed.
+    Drivers that give frames need `open_tracker`, called in the thread that tracks and again after a failure, and
+    `estimate`, which may be called from any thread.
     """
 
     def __init__(
         self,
         driver: FrameDriver | TrackDriver,
-        open_senses: Callable[[], Senses],
         stats: Stats,
         *,
+        open_tracker: Callable[[], FaceTracker] | None = None,
+        estimate: Callable[[Face], Estimate] | None = None,
         is_live: bool,
         fps: float | None = None,
     ) -> None:
-        self._driver, self._open_senses, self._stats = driver, open_senses, stats
+        self._driver, self._stats = driver, stats
+        self._open_tracker, self._estimate = open_tracker, estimate
         self._is_live, self._fps = is_live, fps
         self._capture: Feed[Frame] | None = None
         self._feed: Feed[Observation] | None = None
@@ -107,11 +100,8 @@ class Perception:
             self._drop(feed)
 
     def _observed(self, frames: Iterable[Frame]) -> Iterator[Observation]:
-        senses = self._open_senses()
-        try:
-            yield from observe(frames, senses, self._stats)
-        finally:
-            senses.close()
+        with closing(self._open_tracker()) as tracker:
+            yield from observe(frames, tracker, self._estimate, self._stats)
 
     def _timed(self, items: Iterable) -> Iterator:
         """Items counted and, if live, paced where their driver does not do it itself."""

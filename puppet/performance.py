@@ -45,7 +45,7 @@ class Performer:
         self._seen_s = -np.inf  # when a face was last seen
         self._found_s = -np.inf  # since when one is seen again
         self._idle_control = self.last.control
-        self._is_idle = True
+        self._is_idle = False  # whether idle motion was shown last
         self.set_rest(rest)
 
     def set_rest(self, rest: np.ndarray) -> None:
@@ -81,6 +81,6 @@ class Performer:
             control = self._smoother.smooth(control, time_s)
         portrait_control = self.retargeter.retarget(control)
         since_found_s = time_s - self._found_s
-        if since_found_s < RETURN_S and np.isfinite(self._seen_s):
+        if since_found_s < RETURN_S:
             portrait_control = self._idle.returning(since_found_s, self._idle_control, portrait_control)
         return Performance(control, portrait_control, True, observation.confidence)

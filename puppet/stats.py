@@ -31,6 +31,7 @@ class Stats:
         self._samples: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
         self.frames_in = self.frames_out = self.dropped = self.without_face = self.errors = 0
+        self.start_s: float | None = None  # from the start of the process to the first published frame
         self.engine: Mapping[str, Any] = {}
         self._first_s = self._last_s = 0.0
         self._recent: deque[float] = deque(maxlen=512)
@@ -52,6 +53,7 @@ class Stats:
             self.add("between_frames", (now_s - self._last_s) * 1e3)
         else:
             self._first_s = now_s
+            self.start_s = process_age_s()
         self._last_s = now_s
         self.frames_out += 1
         self._recent.append(now_s)
@@ -76,6 +78,7 @@ class Stats:
         latency = stages.pop("capture_to_publish", None)
         return {
             "fps": round(self.fps, 2),
+            "start_s": None if self.start_s is None else round(self.start_s, 2),
             "frames": {
                 "in": self.frames_in,
                 "out": self.frames_out,
@@ -116,6 +119,15 @@ def peak_memory_mib() -> float | None:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def process_age_s() -> float | None:
+    """Seconds since this process began, None where the system does not say (it does on Linux)."""
+    stat = Path("/proc/self/stat")
+    if not stat.exists():
+        return None
+    started_ticks = int(stat.read_text().rpartition(")")[2].split()[19])
+    return float(Path("/proc/uptime").read_text().split()[0]) - started_ticks / os.sysconf("SC_CLK_TCK")
 
 
 def versions() -> dict[str, str]:

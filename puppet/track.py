@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import tempfile
 import threading
+import types
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,8 +59,8 @@ class FaceTracker:
     def __init__(self, *, max_faces: int = 1, static: bool = False) -> None:
         self._has_found = False
         with quiet_mediapipe():
-            from mediapipe.python.solutions.face_mesh import FaceMesh
-
+            with _without_plots():
+                from mediapipe.python.solutions.face_mesh import FaceMesh
             self._mesh = FaceMesh(static_image_mode=static, max_num_faces=max_faces, refine_landmarks=True)
             # The first picture builds MediaPipe's delegates, and logs; better here than in the first live frame.
             self._process(np.zeros((64, 64, 3), np.uint8))
@@ -111,6 +113,21 @@ def quiet_mediapipe() -> Iterator[None]:
         warnings.simplefilter("ignore")  # what MediaPipe imports warns of its own past
         with _filtered_stderr():
             yield
+
+
+@contextlib.contextmanager
+def _without_plots() -> Iterator[None]:
+    """Import MediaPipe without matplotlib, which only its drawing functions use.
+
+    It takes 0.7 s of the start, and seconds on its first run, when it looks for all of the system's fonts.
+    """
+    names = [name for name in ("matplotlib", "matplotlib.pyplot") if name not in sys.modules]
+    sys.modules.update({name: types.ModuleType(name) for name in names})
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

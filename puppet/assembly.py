@@ -1,0 +1,131 @@
+"""Assemble: the parts of a run made from its options, each where it can be opened beside the others."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from puppet.config import Options, parse_gains, parse_size
+from puppet.gallery import Gallery, demo_portrait, portrait_paths
+from puppet.performance import Performer
+from puppet.retarget import Retargeter
+from puppet.stats import Stats
+
+if TYPE_CHECKING:  # what takes long to import is imported where it is opened, in threads
+    from puppet.estimate import Estimate
+    from puppet.portrait import Portrait
+    from puppet.track import Face, FaceTracker
+
+Estimator = Callable[["Face"], "Estimate"]
+
+log = logging.getLogger(__name__)
+
+
+def plan(options: Options) -> list[str]:
+    """What `run` would do, one line a decision; nothing is opened."""
+    publish, retarget = options.publish, options.retarget
+    files = [str(path) for path in (publish.record, publish.au_log, publish.stats) if path is not None]
+    order = "every frame in order" if options.driver.as_fast_as_possible else "live"
+    side = "mirrored" if retarget.mirror else "not mirrored"
+    size, rate = options.portrait.size or "short side 512", f"{publish.fps:g}" if publish.fps else "the driver's"
+    return [
+        f"portrait  {options.portrait.target or demo_portrait()}, face {options.portrait.face}",
+        f"driver    {options.driver.driver}, {order}",
+        f"retarget  gain {parse_gains(retarget.gain)}, mute {list(retarget.mute)}, head {retarget.head:g}, {side}",
+        f"engine    {options.engine.engine} on {options.engine.device}",
+        f"publish   {size} at {rate} fps to {', '.join((*output_names(options), *files))}",
+    ]
+
+
+def output_names(options: Options) -> tuple[str, ...]:
+    if options.publish.output:
+        return options.publish.output
+    if options.driver.as_fast_as_possible:
+        return ("null",)
+    is_camera = options.driver.driver.partition(":")[0] == "camera"
+    return ("virtualcam", "preview") if is_camera else ("preview",)
+
+
+def open_gallery(options: Options, estimate_opening: Future[Estimator]) -> Gallery:
+    """The portraits of `--target`, all of the first one's published size; their own expressions are read."""
+    from puppet.puppet import Puppet
+    from puppet.track import Face
+
+    size = parse_size(options.portrait.size) if options.portrait.size else None
+    framing = options.portrait.framing or ("full" if options.portrait.target else "head")
+
+    def read_actions(portrait: Portrait) -> np.ndarray:
+        height, width = portrait.rgb.shape[:2]
+        return estimate_opening.result()(Face(portrait.landmarks_px, (width, height))).control
+
+    def load(path: Path) -> Puppet:
+        nonlocal size
+        puppet = Puppet.load(path, size=size, face=options.portrait.face, framing=framing, read_actions=read_actions)
+        size = puppet.size
+        return puppet
+
+    return Gallery(portrait_paths(options.portrait.target), load)
+
+
+def open_tracker() -> FaceTracker:
+    """The driver's face tracker."""
+    from puppet.track import FaceTracker
+
+    return FaceTracker()
+
+
+def open_estimator(options: Options, stats: Stats) -> Estimator:
+    """The AU regressor, for one thread at a time: portraits are read in another than the driver is watched in."""
+    from puppet.estimate import AuEstimator
+
+    estimator = AuEstimator(engine=options.engine.engine, device=options.engine.device)
+    stats.engine = {name: value for name, value in vars(estimator.engine_info).items() if name != "metadata"}
+    lock = threading.Lock()
+
+    def estimate(face: Face) -> Estimate:
+        with lock:
+            return estimator.estimate(face)
+
+    return estimate
+
+
+def open_performer(options: Options, rest: np.ndarray, driver) -> Performer:
+    """Retargeting from the options; calibration and smoothing for a driver who is seen rather than read."""
+    retargeter = Retargeter(
+        gains=parse_gains(options.retarget.gain),
+        mutes=options.retarget.mute,
+        head=options.retarget.head,
+        mirror=options.retarget.mirror,
+    )
+    if not hasattr(driver, "frames"):
+        return Performer(retargeter=retargeter, rest=rest)
+    from puppet.calibrate import NeutralCalibrator
+    from puppet.smooth import Smoother
+
+    calibrator = NeutralCalibrator()
+    if driver.is_live:
+        calibrator.load(neutral_path(driver.name))
+    return Performer(retargeter=retargeter, rest=rest, calibrator=calibrator, smoother=Smoother())
+
+
+def neutral_path(camera: str) -> Path:
+    """Where the neutral of the person before a camera is kept."""
+    import platformdirs
+
+    name = "".join(c if c.isalnum() else "-" for c in camera).strip("-").lower() or "camera"
+    return platformdirs.user_config_path("puppet") / "neutral" / f"{name}.json"
+
+
+def save_neutral(performer: Performer, driver) -> None:
+    if performer.calibrator is None or not driver.is_live or not performer.calibrator.is_warm:
+        return
+    try:
+        performer.calibrator.save(neutral_path(driver.name))
+    except OSError as error:
+        log.warning("your neutral face could not be saved to %s: %s.", neutral_path(driver.name), error.strerror)
