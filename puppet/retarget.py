@@ -19,6 +19,14 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
 }
 """Named gains. Lids are never scaled: a blink has to close the eye."""
 
+# How far a still picture can be turned, moved and resized before hair and background fold (rad, inter-ocular distances,
+# natural logarithm of size). Yaw and pitch share one reach, as both uncover the same temple.
+_TURN_REACH = {"yaw_rad": 0.38, "pitch_rad": 0.36}
+_ROLL_REACH = {"roll_rad": 0.55}
+_PLACE_REACH = {"shift_x": 0.7, "shift_y": 0.7}
+_SIZE_REACH = 0.3
+_FREE_SHARE = 0.7  # of the reach: within it nothing changes, beyond it movement slows down
+
 _NEGATED_IN_MIRROR = ("yaw_rad", "roll_rad", "gaze_yaw_rad", "shift_x")
 
 
@@ -33,11 +41,12 @@ def _mirror_order() -> np.ndarray:
 
 _MIRROR_ORDER = _mirror_order()
 _MIRROR_SIGN = np.array([-1 if name in _NEGATED_IN_MIRROR else 1 for name in facs.NAMES], np.float32)
+_SCALE = facs.INDEX["scale"]
 _HEAD = [facs.INDEX[name] for name in facs.HEAD_NAMES]
 
 
 class Retargeter:
-    """Scales a calibrated control for the portrait and keeps it within the table's ranges.
+    """Scales a calibrated control for the portrait and keeps it within the table's ranges and a picture's reach.
 
     `mirror` and `head` may be changed while it runs (keys of the preview).
     """
@@ -84,4 +93,23 @@ class Retargeter:
         scaled = facs.REST + gain * (control - facs.REST)
         if self.mirror:
             scaled = scaled[_MIRROR_ORDER] * _MIRROR_SIGN
-        return facs.clip(scaled).astype(np.float32)
+        return facs.clip(_within_reach(scaled)).astype(np.float32)
+
+
+def _within_reach(control: np.ndarray) -> np.ndarray:
+    """The control with head pose and place eased into what a picture can show; the direction of movement is kept."""
+    result = np.array(control, np.float64)
+    for reach in (_TURN_REACH, _ROLL_REACH, _PLACE_REACH):
+        places = [facs.INDEX[name] for name in reach]
+        result[places] *= _slowed(float(np.linalg.norm(result[places] / list(reach.values()))))
+    size = np.log(max(float(result[_SCALE]), 1e-3))
+    result[_SCALE] = np.exp(size * _slowed(abs(size) / _SIZE_REACH))
+    return result
+
+
+def _slowed(share: float) -> float:
+    """Factor that keeps a share of the reach below 1: 1 up to `_FREE_SHARE`, then ever smaller."""
+    if share <= _FREE_SHARE:
+        return 1.0
+    rest = 1.0 - _FREE_SHARE
+    return (_FREE_SHARE + rest * np.tanh((share - _FREE_SHARE) / rest)) / share
