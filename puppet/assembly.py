@@ -37,7 +37,8 @@ def plan(options: Options) -> list[str]:
     return [
         f"portrait  {options.portrait.target or demo_portrait()}, face {options.portrait.face}",
         f"driver    {options.driver.driver}, {order}",
-        f"retarget  gain {parse_gains(retarget.gain)}, mute {list(retarget.mute)}, head {retarget.head:g}, {side}",
+        f"retarget  {retarget.preset}, gain {parse_gains(retarget.gain)}, mute {list(retarget.mute)}, "
+        f"head {retarget.head:g}, {side}",
         f"engine    {options.engine.engine} on {options.engine.device}",
         f"publish   {size} at {rate} fps to {', '.join((*output_names(options), *files))}",
     ]
@@ -100,6 +101,7 @@ def open_performer(options: Options, rest: np.ndarray, driver) -> Performer:
     retargeter = Retargeter(
         gains=parse_gains(options.retarget.gain),
         mutes=options.retarget.mute,
+        preset=options.retarget.preset,
         head=options.retarget.head,
         mirror=options.retarget.mirror,
     )

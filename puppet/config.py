@@ -36,8 +36,8 @@ class PortraitOptions:
     target: Annotated[str | None, _option("Portrait image, or a folder to switch through.", "PATH")] = None
     face: Annotated[int, _option("Which face of the picture, 0 is the largest.", "N", "0")] = 0
     framing: Annotated[
-        Literal["full", "head"] | None, _option("full: the whole picture, head: head and shoulders.", default="full")
-    ] = None
+        Literal["auto", "full", "head"], _option("Whole picture, or head and shoulders.", default="full")
+    ] = "auto"
     size: Annotated[str | None, _option("Published size.", "WxH", "portrait's aspect, short side 512")] = None
     texture: Annotated[Literal["on", "off"], _option("Paint what motion uncovers; off: move only.", default="on")] = (
         "on"
@@ -61,6 +61,9 @@ class RetargetOptions:
 
     gain: Annotated[Repeatable, _option("Strengthen or weaken an action.", "AU12=1.5", "repeatable")] = ()
     mute: Annotated[Repeatable, _option("Leave an action out.", "AU04", "repeatable")] = ()
+    preset: Annotated[
+        Literal["natural", "subtle", "lively", "lips"], _option("Gains to begin with.", default="natural")
+    ] = "natural"
     head: Annotated[float, _option("Share of head motion.", "0..1", "1")] = 1.0
     mirror: Annotated[bool, _option("Swap left and right, like a mirror.")] = False
 

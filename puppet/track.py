@@ -90,8 +90,24 @@ class FaceTracker:
         return [_points(face) for face in found]
 
 
+_RECORD = np.dtype(
+    [("list_tag", "u1"), ("size", "u1"), ("x_tag", "u1"), ("x", "<f4"), ("y_tag", "u1"), ("y", "<f4"), ("z_tag", "u1"),
+     ("z", "<f4")]
+)  # fmt: skip
+
+
 def _points(landmark_list) -> np.ndarray:
-    """`(478, 3)` float32 of a NormalizedLandmarkList."""
+    """`(478, 3)` float32 of a NormalizedLandmarkList.
+
+    Read from its wire format, in which each landmark takes the same bytes: ten times faster than by attributes, and
+    the interpreter's lock is wanted by the thread that renders.
+    """
+    wire = landmark_list.SerializeToString()
+    if len(wire) == LANDMARKS * _RECORD.itemsize:
+        records = np.frombuffer(wire, _RECORD)
+        tags = [(records[name] == tag).all() for name, tag in zip(_RECORD.names[::2], (10, 13, 21, 29), strict=False)]
+        if all(tags):
+            return np.stack([records["x"], records["y"], records["z"]], 1)
     return np.array([(p.x, p.y, p.z) for p in landmark_list.landmark], np.float32)
 
 
