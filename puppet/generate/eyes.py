@@ -13,10 +13,12 @@ from puppet import facs
 from puppet.generate.anatomy import LIDS, Anatomy
 from puppet.generate.canvas import Canvas
 from puppet.generate.motion import HeadPose
-from puppet.generate.slit import Opening
+from puppet.generate.slit import Opening, SlitMotion
+from puppet.generate.texture import Patch
 from puppet.landmarks import LEFT_IRIS, RIGHT_IRIS
 
 _EYEBALL_RADIUS = 0.42  # of the eye's width
+_LASH_STRENGTH, _LASH_THICKNESS, _LASH_DARKER = 0.8, 0.04, 0.7
 _SETTLED_PX = 0.75  # below this much gaze the portrait's own pixels are shown
 _GAZE_YAW, _GAZE_PITCH = (facs.INDEX[n] for n in facs.GAZE_NAMES)
 
@@ -35,8 +37,10 @@ class EyeInterior:
         low = np.floor(outline.min(0) - margin).astype(int)
         high = np.ceil(outline.max(0) + margin).astype(int) + 1
         self._origin = low
+        self._rest_gap_px = max(float((lower[3:6, 1] - upper[3:6, 1]).max()), 1.0)
         crop = _crop(canvas.still, low, high).astype(np.float32)
         opening = _polygon(crop.shape[:2], outline - low)
+        self._lash_colour = _lash_colour(crop, upper - low)
         iris = canvas.landmarks_px[list(RIGHT_IRIS if side == "R" else LEFT_IRIS), :2]
         self._centre = iris[0] - low
         self._radius = float(np.linalg.norm(iris[1:] - iris[0], axis=1).mean())
@@ -62,6 +66,20 @@ class EyeInterior:
         layered = white + (iris[..., :3] - white) * iris[..., 3:]
         return settled + (layered - settled) * moving
 
+    def lashes(self, motion: SlitMotion) -> Patch | None:
+        """The dark line where lids that close meet; None while they are apart."""
+        closed = 1 - motion.gap_px / self._rest_gap_px
+        strength = _LASH_STRENGTH * float(np.clip((closed - 0.4) / 0.5, 0, 1))
+        if strength <= 0:
+            return None
+        thickness = _LASH_THICKNESS * self._width
+        distance = (motion.seam_px - 0.3 * thickness) / thickness
+        taper = np.clip(1 - motion.along**4, 0, 1)
+        attention = np.float32(strength) * np.exp(-distance * distance) * taper
+        attention[attention < 0.02] = 0
+        colour = np.broadcast_to(self._lash_colour, (*attention.shape, 3))
+        return Patch((motion.window[0], motion.window[1] + motion.band[0]), colour, attention)
+
     def _gaze_px(self, control: np.ndarray, pose: HeadPose) -> np.ndarray:
         """`(2,)` px that the iris moves on the picture."""
         yaw, pitch = control[_GAZE_YAW], control[_GAZE_PITCH]
@@ -78,6 +96,14 @@ class EyeInterior:
         at = rest + (pose.move(rest) - rest) * follow
         source = (rest[:, :2] - self._origin).astype(np.float32)
         return cv2.getAffineTransform(source, (at[:, :2] + shift - origin).astype(np.float32))
+
+
+def _lash_colour(crop: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """`(3,)` the dark of this portrait's own upper lid line."""
+    line = np.clip(np.round(upper[1:-1]).astype(int), 1, np.array(crop.shape[1::-1]) - 2)
+    near = np.concatenate([crop[y - 1 : y + 2, x] for x, y in line])
+    luminance = near @ np.array([0.3, 0.59, 0.11], np.float32)
+    return near[luminance <= np.percentile(luminance, 25)].mean(0) * _LASH_DARKER
 
 
 def _warp(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:

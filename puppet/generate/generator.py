@@ -107,14 +107,16 @@ class Generator:
         """
         backward = self._backward(weights, pose)
         moved = self._sample(self._at_pixels(backward))
-        openings = {}
+        openings, lashes = {}, []
         for name, slit in self.slits.items():
             if (opened := open_slit(slit, self.field, weights, pose, backward, self.canvas.size)) is not None:
-                openings[name] = opened[0]
-                self._lay_slit(moved, opened[1])
+                openings[name], motion = opened
+                self._lay_slit(moved, motion)
+                if name in self._eyes:
+                    lashes.append(self._eyes[name].lashes(motion))
         sampled = time.perf_counter()
         rgb = into_still(self.canvas.still, self._region, moved)
-        for patch in self._interiors(openings, weights, control, pose):
+        for patch in (*self._interiors(openings, weights, control, pose), *filter(None, lashes)):
             blend(rgb, patch)
         self._interior_ms = 1e3 * (time.perf_counter() - sampled)
         corners = {name: self._corners(slit, pose) for name, slit in self.slits.items()}

@@ -19,7 +19,6 @@ from puppet.pose import rotation_from_angles
 
 ITERATIONS = 6
 
-_NEIGHBOURS = np.ones((3, 3), np.uint8)
 _FLIP = np.diag([1.0, -1.0, -1.0])  # head frame (y up, z to the viewer) to image (y down, z away)
 _YAW, _PITCH, _ROLL, _SHIFT_X, _SHIFT_Y, _SCALE = (facs.INDEX[n] for n in facs.HEAD_NAMES)
 
@@ -63,10 +62,11 @@ def forward_displacement(
     return np.ascontiguousarray(out.reshape(2, *shape).transpose(1, 2, 0))
 
 
-def invert(displacement: np.ndarray, *, iterations: int = ITERATIONS) -> np.ndarray:
+def invert(displacement: np.ndarray, *, iterations: int = ITERATIONS, reach: int = 3) -> np.ndarray:
     """Backward displacement `(rows, columns, 2)`, in cells, of a forward one in cells: `B(y) = x - y` with `x + F(x) = y`.
 
-    Several patches may be stacked along the rows: each keeps to its own as long as nothing leaves its patch.
+    Each step is damped by the greatest stretch within `reach` cells (odd) of where it starts. Several patches may be
+    stacked along the rows: each keeps to its own as long as nothing leaves its patch.
     """
     rows, columns = displacement.shape[:2]
     across, down = cv2.split(displacement)
@@ -74,7 +74,7 @@ def invert(displacement: np.ndarray, *, iterations: int = ITERATIONS) -> np.ndar
     target = cell_positions(rows, columns)
     source = target - displacement
     local = cv2.remap(cv2.max(stretch, 0), source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    damping = 1.0 / (1.0 + cv2.dilate(local, _NEIGHBOURS))
+    damping = 1.0 / (1.0 + cv2.dilate(local, np.ones((reach, reach), np.uint8)))
     damping = cv2.merge([damping, damping])
     for _ in range(iterations):
         error = cv2.remap(displacement, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

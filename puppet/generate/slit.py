@@ -22,6 +22,7 @@ _SEAM_PX = 1.5  # closed edges melt into each other over this
 _CORNER_PX = 3.0
 _BAND_PX = 3
 _LEAST_GAP_PX = 0.4
+_ITERATIONS, _REACH = 12, 9  # skin next to an edge may stretch to three times its length
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class SlitMotion:
 
     `window` (x0, y0, x1, y1) canvas px; `from_upper` and `from_lower` `(rows, columns, 2)` canvas positions that its
     pixels show as the upper and as the lower edge's side. Rows above `band` (first, last; relative to the window) are
-    the upper side's, rows below it the lower side's; within it `below` `(last - first, columns)` 0-1 is the lower's share.
+    the upper side's, rows below it the lower side's; within it `below` `(last - first, columns)` 0-1 is the lower's share,
+    `seam_px` the distance below the middle between the edges and `along` the place from corner (-1) to corner (1).
+    `gap_px` is the edges' greatest distance.
     """
 
     window: tuple[int, int, int, int]
@@ -62,6 +65,9 @@ class SlitMotion:
     from_lower: np.ndarray
     band: tuple[int, int]
     below: np.ndarray
+    seam_px: np.ndarray
+    along: np.ndarray
+    gap_px: float
 
 
 @dataclass(frozen=True)
@@ -191,7 +197,7 @@ def open_slit(
     for side in slit.sides:
         moved = (weights[side.columns] @ side.basis).reshape(slit.position.shape) if len(side.columns) else None
         forward.append((forward_displacement(slit.position, slit.follow, moved, pose) - travel) / cell)
-    backward = _without_specks(invert(np.concatenate(forward)))
+    backward = _without_specks(invert(np.concatenate(forward), iterations=_ITERATIONS, reach=_REACH))
     sides = [half * cell - travel for half in np.split(backward, 2)]
     head = field.head.grid
     at = (slit.cells_px + (travel - np.array(head.origin_px, np.float32))) / np.float32(head.cell_px)
@@ -207,8 +213,9 @@ def open_slit(
     maps = cv2.warpAffine(on_grid, to_grid, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     here = cell_positions(y1 - y0, x1 - x0) + np.array([x0, y0], np.float32)
     upper, lower = slit.contours(field.anatomy, weights, pose, follow)
-    opening, below, band = _cover(upper, lower, (x0, y0, x1, y1), slit.edge_inset_px)
-    return opening, SlitMotion((x0, y0, x1, y1), here + maps[..., :2], here + maps[..., 2:], band, below)
+    window = (x0, y0, x1, y1)
+    opening, band, below, seam, along, gap = _cover(upper, lower, window, slit.edge_inset_px)
+    return opening, SlitMotion(window, here + maps[..., :2], here + maps[..., 2:], band, below, seam, along, gap)
 
 
 def _without_specks(backward: np.ndarray) -> np.ndarray:
@@ -218,8 +225,8 @@ def _without_specks(backward: np.ndarray) -> np.ndarray:
 
 def _cover(
     upper: np.ndarray, lower: np.ndarray, window: tuple[int, int, int, int], inset_px: float
-) -> tuple[Opening, np.ndarray, tuple[int, int]]:
-    """The opening between two edges, the lower side's share of the pixels near it, and the rows these are about.
+) -> tuple[Opening, tuple[int, int], np.ndarray, np.ndarray, np.ndarray, float]:
+    """The opening between two edges, and what `SlitMotion` says of the pixels near it from `band` on.
 
     All is measured along and across the line between the corners, so that a tilted head is like an upright one.
     """
@@ -259,7 +266,8 @@ def _cover(
         at = (x0 + left, y0 + first + top)
         depth = across[box] - np.where(gap > 0, upper_at, middle)[box]
         opening = Opening((*at, at[0] + columns, at[1] + rows), cover[box], depth, gap[box], along[box] * (2 / width))
-    return opening, below, (first, last)
+    seam = (across - middle).astype(np.float32)
+    return opening, (first, last), below, seam, along * np.float32(2 / width), float(gap.max())
 
 
 def _no_opening() -> Opening:
