@@ -25,8 +25,8 @@ _TRACK_SIDE_PX = 960  # the tracker sees 192 px crops anyway; more only costs ti
 class Portrait:
     """A decoded picture and the face in it that is animated.
 
-    `rgb` is `(H, W, 3)` uint8, upright; transparent pixels are laid on mid grey. `landmarks_px` is `(478, 3)` float32 in
-    the same pixels, in the tracker's frame (see `puppet.track.Face`).
+    `rgb` is `(H, W, 3)` uint8, upright; transparent pixels are laid on mid grey. `landmarks_px` is `(478, 3)` float32
+    in the same pixels, in the tracker's frame (see `puppet.track.Face`).
     """
 
     rgb: np.ndarray

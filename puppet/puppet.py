@@ -26,8 +26,8 @@ _LEAST_BASELINE = 0.5  # weaker readings of a still are noise
 class Puppet:
     """One portrait, ready to be animated.
 
-    Controls: intensities 0-5 are absolute (0 is a neutral face, whatever the portrait shows); eyes and head are relative
-    to the portrait's own.
+    Controls: intensities 0-5 are absolute (0 is a neutral face, whatever the portrait shows); eyes and head are
+    relative to the portrait's own.
 
         puppet = Puppet.load("portrait.jpg")
         rgb = puppet.animate(AU12=3, AU45_L=5, yaw_rad=0.2)

@@ -1,7 +1,7 @@
 """`python -m trainer mouth`: teeth, gums and tongue as three pictures, from the ICT face model.
 
-The generator lays them between the lips. Each is a frontal orthographic render with alpha: the upper teeth belong to the
-skull, the lower teeth and the tongue to the jaw. How the jaw carries its layers is kept as the displacement of three
+The generator lays them between the lips. Each is a frontal orthographic render with alpha: the upper teeth belong to
+the skull, the lower teeth and the tongue to the jaw. How the jaw carries its layers is kept as the displacement of three
 anchor points per action, from which the runtime makes one affine map a frame.
 """
 

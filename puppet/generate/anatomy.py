@@ -27,18 +27,22 @@ from puppet.rig import LandmarkRig, RigFit
 
 LIDS = {"R": (RIGHT_UPPER_LID, RIGHT_LOWER_LID), "L": (LEFT_UPPER_LID, LEFT_LOWER_LID)}
 LID_SKIN = {
-    "R": (247, 30, 29, 27, 28, 56, 190, 130, 25, 110, 24, 23, 22, 26, 112, 243, 226, 113, 225, 224, 223, 222, 221, 189),
-    "L": (467, 260, 259, 257, 258, 286, 414, 359, 255, 339, 254, 253, 252, 256, 341, 463, 446, 342, 445, 444, 443, 442, 441, 413),
+    "R": (247, 30, 29, 27, 28, 56, 190, 130, 25, 110, 24, 23, 22, 26, 112, 243)
+    + (226, 113, 225, 224, 223, 222, 221, 189),
+    "L": (467, 260, 259, 257, 258, 286, 414, 359, 255, 339, 254, 253, 252, 256, 341, 463)
+    + (446, 342, 445, 444, 443, 442, 441, 413),
 }  # fmt: skip
 """Skin round each eye that a closing lid pulls along."""
 
-UPPER_LIP = tuple(dict.fromkeys((*UPPER_OUTER_LIP, *UPPER_INNER_LIP, 62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292, 76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306)))  # fmt: skip
-LOWER_LIP = tuple(dict.fromkeys((*LOWER_OUTER_LIP, *LOWER_INNER_LIP, 62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292, 76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306)))  # fmt: skip
+_UPPER_BETWEEN = (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292, 76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306)
+_LOWER_BETWEEN = (62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292, 76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306)
+UPPER_LIP = tuple(dict.fromkeys((*UPPER_OUTER_LIP, *UPPER_INNER_LIP, *_UPPER_BETWEEN)))
+LOWER_LIP = tuple(dict.fromkeys((*LOWER_OUTER_LIP, *LOWER_INNER_LIP, *_LOWER_BETWEEN)))
 LIP_CORNERS = (61, 291, 78, 308, 62, 292, 76, 306)
 
 EXTRA_ACTIONS = ("look_left", "look_right", "look_up", "look_down", "seal", "upper_gap", "lower_gap")
-"""More columns after the rig's actions: what lids and brows do as the eyes turn, lips that stay sealed over an open jaw,
-and the upper lip's rise and the lower lip's fall by the widest gap (`open_gap_px`)."""
+"""More columns after the rig's actions: what lids and brows do as the eyes turn, lips that stay sealed over an open
+jaw, and the upper lip's rise and the lower lip's fall by the widest gap (`open_gap_px`)."""
 
 OPEN_GAP_JAW = 0.85
 """AU25 = 5 is the gap between the inner lips at this weight of the jaw drop."""
@@ -53,7 +57,8 @@ class Anatomy:
     """One portrait's landmarks and their motion.
 
     `points_px` `(N, 3)`: skin landmarks in canvas pixels (x right, y down, z away from the camera; x and y as tracked,
-    z from the fitted rig). `action_px` `(K, N, 3)`: displacement at weight 1 for the rig's actions, then `EXTRA_ACTIONS`.
+    z from the fitted rig). `action_px` `(K, N, 3)`: displacement at weight 1 for the rig's actions, then
+    `EXTRA_ACTIONS`.
     """
 
     points_px: np.ndarray

@@ -10,7 +10,8 @@ import numpy as np
 from puppet.portrait import Portrait
 
 TEXTURE_SCALE = 2
-"""The warp samples bilinearly from a texture this many times as dense: as sharp as cubic sampling at a third of the cost."""
+"""The warp samples bilinearly from a texture this many times as dense: as sharp as cubic sampling, at a third of the
+cost."""
 
 _MAX_TEXTURE_PX = 24e6
 _HEAD_MARGIN = 0.45  # of the face's height, kept above the forehead when the picture is cut to another aspect
@@ -77,8 +78,8 @@ def _placement(portrait: Portrait, size: tuple[int, int]) -> tuple[float, np.nda
     own, wanted = np.array([width, height], float), np.array(size, float)
     low, high = portrait.landmarks_px[:, :2].min(0), portrait.landmarks_px[:, :2].max(0)
     margin = _HEAD_MARGIN * (high[1] - low[1])
-    head_low = np.maximum(low - (margin * 0.6, margin), 0)
-    head_high = np.minimum(high + (margin * 0.6, margin * 0.6), own)
+    head_low = np.maximum(low - margin * np.array([0.6, 1.0]), 0)
+    head_high = np.minimum(high + margin * 0.6, own)
     zoom = float((wanted / own).max())
     if np.all((head_high - head_low) * zoom <= wanted + 1):
         # The head sits in the middle across and a little above it.

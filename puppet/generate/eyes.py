@@ -1,7 +1,7 @@
 """Eyes: what shows between the lids.
 
-The portrait's own eye, taken apart once: the white without the iris, and the iris as a whole disc (what the lids hide is
-completed from what they show). Lids slide over it instead of squeezing it, and the iris moves over the white.
+The portrait's own eye, taken apart once: the white without the iris, and the iris as a whole disc (what the lids hide
+is completed from what they show). Lids slide over it instead of squeezing it, and the iris moves over the white.
 """
 
 from __future__ import annotations

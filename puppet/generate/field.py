@@ -60,7 +60,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class PortraitField:
-    """The field of one portrait: `head` over the whole region, `face` (the same cells, a window of `head`) with actions."""
+    """The field of one portrait: `head` over the whole region, `face` (a window of the same cells) with actions."""
 
     head: Patch  # its basis is empty: actions live on the face window
     face_window: tuple[slice, slice]
@@ -191,8 +191,8 @@ def head_region(anatomy: Anatomy, canvas_size: tuple[int, int]) -> tuple[float, 
     """(x0, y0, x1, y1) canvas px that may ever move; outside it every pixel is the portrait's own."""
     centre = anatomy.points_px[[234, 454, 10, 152], :2].mean(0)
     reach = _HEAD_REACH * anatomy.face_height_px
-    low = np.maximum(np.floor(centre - (reach, reach)), 0)
-    high = np.minimum(np.ceil(centre + (reach, reach)), np.array(canvas_size) - 1)
+    low = np.maximum(np.floor(centre - reach), 0)
+    high = np.minimum(np.ceil(centre + reach), np.array(canvas_size) - 1)
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 

@@ -1,4 +1,7 @@
-"""Generator: one portrait, one control vector, one picture. Motion first, then the interiors, then the texture's place."""
+"""Generator: one portrait, one control vector, one picture.
+
+Motion first, then what shows in the openings, then the place of the learned texture step.
+"""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def forward_displacement(
 
 
 def invert(displacement: np.ndarray, *, iterations: int = ITERATIONS, reach: int = 3) -> np.ndarray:
-    """Backward displacement `(rows, columns, 2)`, in cells, of a forward one in cells: `B(y) = x - y` with `x + F(x) = y`.
+    """Backward displacement `(rows, columns, 2)`, in cells, of a forward one: `B(y) = x - y` with `x + F(x) = y`.
 
     Each step is damped by the greatest stretch within `reach` cells (odd) of where it starts. Several patches may be
     stacked along the rows: each keeps to its own as long as nothing leaves its patch.

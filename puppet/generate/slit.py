@@ -1,8 +1,8 @@
 """Slit: an opening of the face whose two edges part: the mouth between its lips, an eye between its lids.
 
 A single smooth field smears what lies at such an edge. So near a slit the motion is known twice, once as the upper
-edge's side goes on across the opening and once as the lower one's; each pixel takes the side of the slit it lies on, and
-what is between the edges is drawn by the slit's own interior (`eyes`, `mouth`).
+edge's side goes on across the opening and once as the lower one's; each pixel takes the side of the slit it lies on,
+and what is between the edges is drawn by the slit's own interior (`eyes`, `mouth`).
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Side:
 class Opening:
     """Where the slit stands in one frame, in canvas pixels.
 
-    `window` (x0, y0, x1, y1) whole pixels, tight, empty when closed; the arrays are `(rows, columns)` float32 of that window: `mask` 0-1 how much
-    of the pixel lies between the edges, `depth_px` how far it lies below the upper edge, `gap_px` the edges' distance
-    there, `along` its place from corner (-1) to corner (1).
+    `window` (x0, y0, x1, y1) whole pixels, tight, empty when closed; the arrays are `(rows, columns)` float32 of that
+    window: `mask` 0-1 how much of the pixel lies between the edges, `depth_px` how far it lies below the upper edge,
+    `gap_px` the edges' distance there, `along` its place from corner (-1) to corner (1).
     """
 
     window: tuple[int, int, int, int]
@@ -55,8 +55,8 @@ class SlitMotion:
 
     `window` (x0, y0, x1, y1) canvas px; `from_upper` and `from_lower` `(rows, columns, 2)` canvas positions that its
     pixels show as the upper and as the lower edge's side. Rows above `band` (first, last; relative to the window) are
-    the upper side's, rows below it the lower side's; within it `below` `(last - first, columns)` 0-1 is the lower's share,
-    `seam_px` the distance below the middle between the edges and `along` the place from corner (-1) to corner (1).
+    the upper side's, rows below it the lower side's; within it `below` `(last - first, columns)` 0-1 is the lower's
+    share, `seam_px` the distance below the middle between the edges and `along` the place from corner (-1) to corner (1).
     `gap_px` is the edges' greatest distance.
     """
 
@@ -181,8 +181,8 @@ def open_slit(
 ) -> tuple[Opening, SlitMotion] | None:
     """The opening of one frame and the skin's motion on both sides of it; None where the slit has left the canvas.
 
-    `around` `(rows, columns, 2)` px is the backward displacement on the head's grid; the slit's own motion fades into it
-    toward the window's border. (Displacements are interpolated, not positions: what does not move stays exact.)
+    `around` `(rows, columns, 2)` px is the backward displacement on the head's grid; the slit's own motion fades into
+    it toward the window's border. (Displacements are interpolated, not positions: what does not move stays exact.)
     """
     follow = slit.follow_at_anchor
     travel = np.round(((pose.move(slit.anchor_px) - slit.anchor_px) * follow)[:2]).astype(np.float32)

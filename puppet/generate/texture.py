@@ -20,8 +20,8 @@ class MotionPicture:
 
     `rgb` `(H, W, 3)` uint8 is the warped canvas with the interiors drawn. `openings` and `corners` have the eyes ('R'
     and 'L') and the 'mouth'; an opening is missing where it has left the canvas. `corners` `(2, 2)` px are where the
-    slit's resting corners stand when the head alone moves: the person's right and left of the mouth, the outer and inner
-    of an eye.
+    slit's resting corners stand when the head alone moves: the person's right and left of the mouth, the outer and
+    inner of an eye.
     """
 
     rgb: np.ndarray
