@@ -35,6 +35,9 @@ _HEAD = [facs.INDEX[name] for name in ("yaw_rad", "pitch_rad", "roll_rad")]
 _GAZE = [facs.INDEX[name] for name in facs.GAZE_NAMES]
 _SHIFT = [facs.INDEX[name] for name in ("shift_x", "shift_y")]
 _SCALE = facs.INDEX["scale"]
+_EYES_FROM_PIVOT = np.array([0.0, 1.57, 1.92])
+"""Middle of the eyes seen from the point about which the generator turns a head, on the mean head, in inter-ocular
+distances, head frame. Estimated places are the eyes'; a control's place is that point's."""
 _INTENSITY = np.array([c.is_intensity for c in facs.COLUMNS])
 _OFFSET_ONLY = [i for i in range(facs.INTENSITY_COUNT) if i not in _LIDS]
 
@@ -129,9 +132,11 @@ class NeutralCalibrator:
         turned = rotation_from_angles(*self._rest[_HEAD]).T @ rotation_from_angles(*result[_HEAD])
         result[_HEAD] = angles_from_rotation(turned)
         result[_GAZE] -= self._rest[_GAZE]
-        # In pixels of the neutral face, so that leaning forward at the picture's edge is no sideways move.
+        # In pixels of the neutral face, so that leaning forward at the picture's edge is no sideways move; and without
+        # what turning and growing about the neck moves the eyes by themselves.
         ratio = max(float(result[_SCALE]), 1e-6) / np.exp(self._rest[_SCALE])
-        result[_SHIFT] = result[_SHIFT] * ratio - self._rest[_SHIFT]
+        by_turning = ratio * turned @ _EYES_FROM_PIVOT - _EYES_FROM_PIVOT
+        result[_SHIFT] = result[_SHIFT] * ratio - self._rest[_SHIFT] - by_turning[:2]
         result[_SCALE] = ratio
         return facs.clip(result).astype(np.float32)
 

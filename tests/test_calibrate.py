@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from puppet import demo, easing, facs
+from puppet import calibrate, demo, easing, facs
 from puppet.calibrate import NeutralCalibrator
+from puppet.generate import field
+from puppet.pose import rotation_from_angles
+from puppet.rig import LandmarkRig
 
 FPS = 30
 SEAT = {"yaw_rad": 0.15, "pitch_rad": -0.2, "roll_rad": 0.05, "gaze_yaw_rad": -0.1, "shift_x": -1.5, "shift_y": 0.4}
@@ -81,6 +84,28 @@ def test_the_head_is_relative_to_how_the_driver_sits():
     last = calibrated(raw)[-10:].mean(0)
     assert last[facs.INDEX["yaw_rad"]] == pytest.approx(0.3, abs=0.03)
     assert last[facs.INDEX["scale"]] == pytest.approx(1.25, abs=0.02)
+
+
+def test_turning_the_head_is_no_shift_of_it():
+    calibrator = NeutralCalibrator()
+    calibrated(estimates(neutral(3), seat={}, noise=0), calibrator)
+    eyes = np.array([0, 1.57, 1.92])
+    turn = rotation_from_angles(0.3, -0.1, 0.2)
+    seen = facs.control(yaw_rad=0.3, pitch_rad=-0.1, roll_rad=0.2, scale=0.3)
+    seen[facs.INDEX["scale"]] = 0.12
+    seen[[facs.INDEX["shift_x"], facs.INDEX["shift_y"]]] = np.add((turn @ eyes - eyes)[:2], (0.1, 0.2))
+    applied = calibrator.apply(seen)
+    assert applied[facs.INDEX["shift_x"]] == pytest.approx(0.1, abs=0.04)
+    assert applied[facs.INDEX["shift_y"]] == pytest.approx(0.2, abs=0.04)
+
+
+def test_the_generator_turns_heads_about_the_point_that_calibration_assumes():
+    mean = LandmarkRig.load().mean_cm
+    ocular = np.linalg.norm(mean[468] - mean[473])
+    height = np.linalg.norm(mean[10] - mean[152])
+    up = (mean[10] - mean[152]) / height
+    pivot = mean[152] + field._PIVOT_UP * height * up - np.array([0, 0, field._PIVOT_BACK * height])
+    np.testing.assert_allclose(((mean[468] + mean[473]) / 2 - pivot) / ocular, calibrate._EYES_FROM_PIVOT, atol=0.05)
 
 
 @pytest.mark.parametrize("lids", [(0.2, 4.8), (1.2, 4.4), (1.8, 5.0), (0.6, 3.4)])
