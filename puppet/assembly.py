@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from puppet.config import Options, parse_gains, parse_size
-from puppet.gallery import Gallery, demo_portrait, portrait_paths
+from puppet.gallery import Gallery, demo_portrait
 from puppet.performance import Performer
 from puppet.retarget import Retargeter
 from puppet.stats import Stats
@@ -49,12 +49,16 @@ def output_names(options: Options) -> tuple[str, ...]:
         return options.publish.output
     if options.driver.as_fast_as_possible:
         return ("null",)
-    is_camera = options.driver.driver.partition(":")[0] == "camera"
-    return ("virtualcam", "preview") if is_camera else ("preview",)
+    return ("preview",) if is_file(options) else ("virtualcam", "preview")
 
 
-def open_gallery(options: Options, estimate_opening: Future[Estimator]) -> Gallery:
-    """The portraits of `--target`, all of the first one's published size; their own expressions are read."""
+def is_file(options: Options) -> bool:
+    """Whether the driver is read or scripted, rather than a camera."""
+    return options.driver.driver.partition(":")[0] != "camera"
+
+
+def open_gallery(options: Options, paths: Sequence[Path], estimate_opening: Future[Estimator]) -> Gallery:
+    """The portraits at `paths`, all of the first one's published size; their own expressions are read."""
     from puppet.puppet import Puppet
     from puppet.track import Face
 
@@ -71,7 +75,7 @@ def open_gallery(options: Options, estimate_opening: Future[Estimator]) -> Galle
         size = puppet.size
         return puppet
 
-    return Gallery(portrait_paths(options.portrait.target), load)
+    return Gallery(paths, load)
 
 
 def open_tracker() -> FaceTracker:

@@ -15,7 +15,7 @@ from puppet.capture.devices import CaptureDevice, list_cameras
 from puppet.errors import ConfigError
 
 REQUIRED_PACKAGES = ("mediapipe", "numpy", "openvino", "onnxruntime", "av", "pyvirtualcam", "scikit-image")
-LOADED_LIBRARIES = ("cv2", "mediapipe.python._framework_bindings", "av", "onnxruntime", "openvino")
+LOADED_LIBRARIES = ("cv2", "mediapipe.python._framework_bindings", "av")
 MODELS = ("au_regressor.onnx", "landmark_rig.safetensors", "mouth.safetensors")
 
 
@@ -55,7 +55,7 @@ def devices(args: Sequence[str]) -> int:
 def doctor(args: Sequence[str]) -> int:
     """Print every check; 1 where something is missing that the puppet can't run without."""
     _no_arguments("doctor", args)
-    checks = [_python(), *_packages(), *_libraries(), *_models(), _display(), *_cameras(list_cameras())]
+    checks = [_python(), *_packages(), *_libraries(), _models(), _engines(), _display(), *_cameras(list_cameras())]
     width = max(len(check.name) for check in checks)
     for check in checks:
         print(f"{check.mark}  {check.name:<{width}}  {check.found}")
@@ -112,13 +112,25 @@ def _libraries() -> list[Check]:
     return checks
 
 
-def _models() -> list[Check]:
+def _models() -> Check:
     folder = Path(__file__).parent / "models"
     missing = [name for name in MODELS if not (folder / name).is_file()]
     if missing:
-        return [Check("models", f"{', '.join(missing)} missing from {folder}", "pip install --force-reinstall -e .")]
+        return Check("models", f"{', '.join(missing)} missing from {folder}", "pip install --force-reinstall -e .")
     size = sum((folder / name).stat().st_size for name in MODELS)
-    return [Check("models", f"{len(MODELS)} files, {size / 1e6:.1f} MB")]
+    return Check("models", f"{len(MODELS)} files, {size / 1e6:.1f} MB")
+
+
+def _engines() -> Check:
+    """Which engines work here, and why the others don't."""
+    import engines
+
+    attempts = engines.survey()
+    works = [f"{a.backend} on {a.device}" for a in attempts if a.reason is None]
+    others = "; ".join(f"{a.backend} on {a.device}: {a.reason.rstrip('.')}" for a in attempts if a.reason is not None)
+    if not works:
+        return Check("engines", f"none works: {others}", "pip install --force-reinstall -e .")
+    return Check("engines", ", ".join(works) + (f" (not {others})" if others else ""))
 
 
 def _display() -> Check:

@@ -45,7 +45,7 @@ class Gallery(Generic[P]):
         return self._paths[self._place]
 
     def preload(self) -> None:
-        """Load the next portrait in the background."""
+        """Load the next portrait in the background, if there is one."""
         self._start((self._place + 1) % len(self._paths))
 
     def ask(self, step: int) -> None:

@@ -21,7 +21,7 @@ from puppet import assembly
 from puppet.capture import Observation, open_driver
 from puppet.config import Options, parse_size
 from puppet.errors import InputError, PuppetError
-from puppet.gallery import Gallery
+from puppet.gallery import Gallery, portrait_paths
 from puppet.perception import Perception
 from puppet.performance import Performer
 from puppet.publish import Command, Rendering
@@ -46,19 +46,21 @@ def run(options: Options) -> int:
         print("\n".join(assembly.plan(options)))
         return 0
     is_live = not options.driver.as_fast_as_possible
-    stats = Stats()
+    stats, paths = Stats(), portrait_paths(options.portrait.target)
     with ExitStack() as stack:
         opener = ThreadPoolExecutor(4, thread_name_prefix="open")
-        stack.callback(opener.shutdown, wait=False, cancel_futures=True)
+        stack.callback(opener.shutdown, cancel_futures=True)
         driver_opening = opener.submit(
             open_driver,
             options.driver.driver,
             camera_size=parse_size(options.driver.camera_size),
             fps=options.publish.fps,
         )
+        if assembly.is_file(options):  # at once there or not: nothing else needs to begin
+            driver_opening.result()
         estimate_opening = opener.submit(assembly.open_estimator, options, stats)
         tracker_opening = opener.submit(assembly.open_tracker)
-        gallery_opening = opener.submit(assembly.open_gallery, options, estimate_opening)
+        gallery_opening = opener.submit(assembly.open_gallery, options, paths, estimate_opening)
         driver = stack.enter_context(closing(driver_opening.result()))
         gallery = stack.enter_context(closing(gallery_opening.result()))
         first_trackers = [tracker_opening.result()]
@@ -81,6 +83,7 @@ def run(options: Options) -> int:
         with _stopping_on_signals(show):
             perception.start()
             if is_live:
+                gallery.preload()
                 show.run_live()
             else:
                 show.run_in_order()

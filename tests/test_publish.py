@@ -146,6 +146,40 @@ def test_no_virtual_camera_driver_says_how_to_install_one():
         VirtualCamera(size=SIZE, fps=30, device="missing", open_camera=FakeBackend)
 
 
+def test_a_registered_backend_of_pyvirtualcam_gets_rgb_bytes(monkeypatch):
+    pyvirtualcam = pytest.importorskip("pyvirtualcam")
+
+    class Backend:
+        """Follows pyvirtualcam's Backend contract."""
+
+        def __init__(self, *, width, height, fps, fourcc, device, **more):
+            self.sent = []
+            made.append(self)
+
+        def send(self, frame):
+            self.sent.append(frame.copy())
+
+        def device(self):
+            return "Puppet"
+
+        def native_fourcc(self):
+            return None
+
+        def close(self):
+            self.sent.append(None)
+
+    made = []
+    monkeypatch.setattr(pyvirtualcam.camera, "BACKENDS", {})
+    pyvirtualcam.register_backend("fake", Backend)
+    camera = VirtualCamera(size=SIZE, fps=30)
+    camera.publish(rendering())
+    camera.close()
+    assert camera.device == "Puppet"
+    assert made[0].sent[0].shape == (SIZE[0] * SIZE[1] * 3,)
+    assert made[0].sent[0][:3].tolist() == [200, 60, 20]
+    assert made[0].sent[-1] is None
+
+
 class FakeSink:
     def __init__(self, name, *, fails_at=None, commands=()):
         self.name, self.fails_at, self.taken, self.is_closed = name, fails_at, [], False
