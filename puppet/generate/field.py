@@ -24,6 +24,7 @@ _HEAD_REACH = 1.45  # the region reaches this many face heights from the face's 
 _PIVOT_BACK, _PIVOT_UP = 0.75, 0.1  # the head turns about a point behind the chin, in face heights
 _DEPTH_SOFTNESS = 0.10  # of the face's height; more than for actions, so that no cliff folds when the head turns
 _DEPTH_SMOOTHING = 0.01
+_STEEPEST = 1.3  # px of depth a px
 _SOFTNESS = 0.02  # of the face's height: rounding of the interpolation
 _FALLOFF_CELLS = 64
 
@@ -88,12 +89,14 @@ class SurfaceInterpolator:
         self._follow, self._follow_grid = self._solve_follow()
 
     def depth(self, queries: np.ndarray) -> np.ndarray:
-        """z in pixels at `(Q, 2)` positions: the face, and behind it the skull as one smooth surface."""
+        """z in pixels at `(Q, 2)` positions, all at once: the face, and behind it the skull as one smooth surface."""
         points = self._depth_points
         softness = _DEPTH_SOFTNESS * self.anatomy.face_height_px
         operator = interpolation_operator(points[:, :2], queries, softness=softness, smoothing=_DEPTH_SMOOTHING)
         low, high = points[:, 2].min(), points[:, 2].max()
-        return np.clip(operator @ points[:, 2].astype(np.float32), low, high)
+        deep = np.clip(operator @ points[:, 2].astype(np.float32), low, high)
+        # What lies steeper is brought forward, as hair does it: a cliff would fold over the face when the head turns.
+        return _limit_slope(queries, deep, _STEEPEST)
 
     def follow(self, queries: np.ndarray) -> np.ndarray:
         """0-1 at `(Q, 2)` positions: the share of the head's turn that the picture follows."""
@@ -168,7 +171,7 @@ def build_field(anatomy: Anatomy, rig: LandmarkRig, canvas_size: tuple[int, int]
     queries = position.reshape(-1, 2)
     coarse = position[::4, ::4]
     depth = surface.depth(coarse.reshape(-1, 2)).reshape(coarse.shape[:2]).astype(np.float32)
-    depth = _stretch(depth, grid.shape, 4)
+    depth = cv2.GaussianBlur(_stretch(depth, grid.shape, 4), (0, 0), 2.0)
     follow = surface.follow(queries).reshape(grid.shape)
     window = _face_window(surface, grid)
     inside = position[window].reshape(-1, 2)
@@ -203,6 +206,14 @@ def _beyond_face(outline_px: np.ndarray, anatomy: Anatomy) -> np.ndarray:
     return outline_px[np.array(outside, bool)]
 
 
+def _limit_slope(at: np.ndarray, depth: np.ndarray, steepest: float) -> np.ndarray:
+    """The greatest surface that lies before `depth` `(Q,)` at `at` `(Q, 2)` and is nowhere steeper than asked."""
+    at = at.astype(np.float32)
+    squared = (at * at).sum(1)
+    apart = np.sqrt(np.maximum(squared[:, None] + squared[None] - 2 * at @ at.T, 0))
+    return (depth[None] + np.float32(steepest) * apart).min(1)
+
+
 def _face_window(surface: SurfaceInterpolator, grid: Grid) -> tuple[slice, slice]:
     """Rows and columns of the grid on which any action moves anything."""
     fade = surface.fade(grid.positions_px().reshape(-1, 2)).reshape(grid.shape)
@@ -216,7 +227,7 @@ def _stretch(values: np.ndarray, shape: tuple[int, int], step: int) -> np.ndarra
     map_y, map_x = np.meshgrid(
         np.arange(rows, dtype=np.float32) / step, np.arange(columns, dtype=np.float32) / step, indexing="ij"
     )
-    return cv2.remap(values, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(values, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _sample(values: np.ndarray, grid: Grid, queries: np.ndarray) -> np.ndarray:
