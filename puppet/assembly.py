@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +16,9 @@ from puppet.retarget import Retargeter
 from puppet.stats import Stats
 
 if TYPE_CHECKING:  # what takes long to import is imported where it is opened, in threads
-    from puppet.estimate import Estimate
+    from puppet.estimate import AuEstimator
     from puppet.portrait import Portrait
-    from puppet.track import Face, FaceTracker
-
-Estimator = Callable[["Face"], "Estimate"]
+    from puppet.track import FaceTracker
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +53,21 @@ def is_file(options: Options) -> bool:
     return options.driver.driver.partition(":")[0] != "camera"
 
 
-def open_gallery(options: Options, paths: Sequence[Path], estimate_opening: Future[Estimator]) -> Gallery:
+def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
     """The portraits at `paths`, all of the first one's published size; their own expressions are read."""
+    from puppet.estimate import AuEstimator
     from puppet.puppet import Puppet
     from puppet.track import Face
 
     size = parse_size(options.portrait.size) if options.portrait.size else None
     framing = options.portrait.framing or ("full" if options.portrait.target else "head")
 
+    # Not the one that watches the driver: that one learns the driver's face, and serves another thread.
+    estimator = AuEstimator(engine=options.engine.engine, device=options.engine.device)
+
     def read_actions(portrait: Portrait) -> np.ndarray:
         height, width = portrait.rgb.shape[:2]
-        return estimate_opening.result()(Face(portrait.landmarks_px, (width, height))).control
+        return estimator.estimate(Face(portrait.landmarks_px, (width, height))).control
 
     def load(path: Path) -> Puppet:
         nonlocal size
@@ -85,19 +85,13 @@ def open_tracker() -> FaceTracker:
     return FaceTracker()
 
 
-def open_estimator(options: Options, stats: Stats) -> Estimator:
-    """The AU regressor, for one thread at a time: portraits are read in another than the driver is watched in."""
+def open_estimator(options: Options, stats: Stats) -> AuEstimator:
+    """The AU regressor that watches the driver."""
     from puppet.estimate import AuEstimator
 
     estimator = AuEstimator(engine=options.engine.engine, device=options.engine.device)
     stats.engine = {name: value for name, value in vars(estimator.engine_info).items() if name != "metadata"}
-    lock = threading.Lock()
-
-    def estimate(face: Face) -> Estimate:
-        with lock:
-            return estimator.estimate(face)
-
-    return estimate
+    return estimator
 
 
 def open_performer(options: Options, rest: np.ndarray, driver) -> Performer:

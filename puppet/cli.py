@@ -117,7 +117,24 @@ def _configure_logging(is_debug: bool) -> None:
     level = logging.DEBUG if is_debug else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="puppet: %(message)s", stream=sys.stderr)
     logging.getLogger("puppet").setLevel(level)
-    logging.getLogger("engines").setLevel(level)
+    engines = logging.getLogger("engines.registry")
+    engines.setLevel(level)
+    if not is_debug:
+        engines.addFilter(_FirstOfEachModel())
+
+
+class _FirstOfEachModel(logging.Filter):
+    """Lets "engine au_regressor.onnx: openvino ..." pass once a model: the portrait's and the driver's are the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        subject = record.getMessage().partition(":")[0]
+        is_new = subject not in self._seen
+        self._seen.add(subject)
+        return is_new or record.levelno > logging.INFO
 
 
 def _one_line(kind: type[BaseException], error: BaseException, trace) -> None:

@@ -58,17 +58,18 @@ def run(options: Options) -> int:
         )
         if assembly.is_file(options):  # at once there or not: nothing else needs to begin
             driver_opening.result()
-        estimate_opening = opener.submit(assembly.open_estimator, options, stats)
+        estimator_opening = opener.submit(assembly.open_estimator, options, stats)
         tracker_opening = opener.submit(assembly.open_tracker)
-        gallery_opening = opener.submit(assembly.open_gallery, options, paths, estimate_opening)
+        gallery_opening = opener.submit(assembly.open_gallery, options, paths)
         driver = stack.enter_context(closing(driver_opening.result()))
         gallery = stack.enter_context(closing(gallery_opening.result()))
+        estimator = stack.enter_context(closing(estimator_opening.result()))
         first_trackers = [tracker_opening.result()]
         perception = Perception(
             driver,
             stats,
             open_tracker=lambda: first_trackers.pop() if first_trackers else assembly.open_tracker(),
-            estimate=estimate_opening.result(),
+            estimate=estimator.estimate,
             is_live=is_live,
             fps=options.publish.fps,
         )

@@ -38,7 +38,7 @@ class Perception:
 
     `is_live`: the newest wins. Otherwise all come in order, resampled to `fps` unless that is None.
     Drivers that give frames need `open_tracker`, called in the thread that tracks and again after a failure, and
-    `estimate`, which may be called from any thread.
+    `estimate`, called in that thread only.
     """
 
     def __init__(
