@@ -76,6 +76,11 @@ class Puppet:
         return cls(portrait, size=size, read_actions=read_actions, texture=texture)
 
     @property
+    def generator(self) -> Generator:
+        """What animates it, for measurements and training."""
+        return self._generator
+
+    @property
     def size(self) -> tuple[int, int]:
         """(width, height) of a rendering."""
         return self._generator.canvas.size

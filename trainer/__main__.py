@@ -11,18 +11,41 @@ from puppet.errors import EngineError, PuppetError
 from trainer.au import AuConfig, train
 from trainer.au_photos import PhotosConfig, make_photos
 from trainer.evaluate_au import EvaluateAuConfig, evaluate
+from trainer.evaluate_generator import EvaluateConfig, evaluate_generator
+from trainer.evaluate_loop import EvaluateLoopConfig, evaluate_loop
+from trainer.generator import GeneratorConfig, train_generator
+from trainer.inspect_texture import InspectConfig, inspect_texture
+from trainer.mouth import MouthConfig, build_mouth
+from trainer.prepare import PrepareConfig, prepare
 from trainer.rig import RigConfig, build
 
-COMMANDS = {RigConfig: build, PhotosConfig: make_photos, AuConfig: train, EvaluateAuConfig: evaluate}
+COMMANDS = {
+    RigConfig: build,
+    MouthConfig: build_mouth,
+    PhotosConfig: make_photos,
+    AuConfig: train,
+    EvaluateAuConfig: evaluate,
+    EvaluateLoopConfig: evaluate_loop,
+    PrepareConfig: prepare,
+    GeneratorConfig: train_generator,
+    EvaluateConfig: evaluate_generator,
+    InspectConfig: inspect_texture,
+}
 
 
 def main() -> None:
     """Run one subcommand; one clean line and exit code 1 on an error that has a cure."""
     config = tyro.cli(
         Annotated[RigConfig, tyro.conf.subcommand("rig")]
+        | Annotated[MouthConfig, tyro.conf.subcommand("mouth")]
         | Annotated[PhotosConfig, tyro.conf.subcommand("au-photos")]
         | Annotated[AuConfig, tyro.conf.subcommand("au")]
-        | Annotated[EvaluateAuConfig, tyro.conf.subcommand("evaluate-au")],
+        | Annotated[EvaluateAuConfig, tyro.conf.subcommand("evaluate-au")]
+        | Annotated[EvaluateLoopConfig, tyro.conf.subcommand("evaluate-loop")]
+        | Annotated[PrepareConfig, tyro.conf.subcommand("prepare")]
+        | Annotated[GeneratorConfig, tyro.conf.subcommand("generator")]
+        | Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")]
+        | Annotated[InspectConfig, tyro.conf.subcommand("inspect")],
         prog="python -m trainer",
         description=__doc__,
     )

@@ -41,7 +41,7 @@ class MouthConfig:
     """Resolution of the pictures."""
 
 
-def build(config: MouthConfig) -> None:
+def build_mouth(config: MouthConfig) -> None:
     """Write the mouth pictures.
 
     Raises:
