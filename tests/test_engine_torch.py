@@ -13,6 +13,7 @@ from onnx_models import graph_bytes, model_bytes  # noqa: E402
 
 from engines.model_file import ModelFile  # noqa: E402
 from engines.onnx_module import OnnxModule  # noqa: E402
+from engines.whole_graph import left_over  # noqa: E402
 
 RANDOM = np.random.default_rng(0)
 
@@ -223,7 +224,39 @@ def test_inputs_may_be_read_only_and_results_are_owned(tmp_path):
     assert result.flags.owndata and result.flags.writeable
 
 
+class FakeTorchTensorRTModule(torch.nn.Module):
+    def forward(self, x):
+        return x
+
+
+class Compiled(torch.nn.Module):
+    def __init__(self, parts, extra):
+        super().__init__()
+        self.parts, self.extra = torch.nn.ModuleList(FakeTorchTensorRTModule() for _ in range(parts)), extra
+
+    def forward(self, x):
+        for part in self.parts:
+            x = part(x)
+        return torch.relu(x) if self.extra else x
+
+
+class OnlyParts(torch.fx.Tracer):
+    def is_leaf_module(self, module, name):
+        return isinstance(module, FakeTorchTensorRTModule)
+
+
+@pytest.mark.parametrize(
+    ("parts", "extra", "expected"),
+    [(1, False, []), (2, False, ["several parts"]), (0, False, ["no part"]), (1, True, ["relu"])],
+)
+def test_a_graph_that_was_not_compiled_as_a_whole_is_noticed(parts, extra, expected):
+    module = Compiled(parts, extra)
+    found = left_over(torch.fx.GraphModule(module, OnlyParts().trace(module)))
+    assert found == expected
+
+
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("backend", ["torch", "tensorrt"])
 def test_on_a_card_it_agrees_and_comes_back_from_the_cache(exported, tmp_path, backend, precision):

@@ -1,8 +1,8 @@
 """TensorRT through torch_tensorrt: ONNX -> torch -> `torch.export` -> one compiled engine.
 
 Works with `torch-tensorrt-rtx` (RTX cards, all from the index; what the extra installs) and with `torch-tensorrt`,
-which share the module name. Needs fixed shapes: dynamic axes are 1. Precision is a matter of the weights' type ("strong
-typing"), so fp16 means a module in half.
+which share the module name; both need exactly their torch minor version. Needs fixed shapes: dynamic axes are 1.
+Precision is a matter of the weights' type ("strong typing"), so fp16 means a module in half.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from engines.errors import EngineError
 from engines.model_file import ModelFile
 from engines.onnx_module import OnnxModule
 from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs, with_shapes
+from engines.whole_graph import left_over
 
 
 class TensorRtEngine:
@@ -118,6 +119,8 @@ class TensorRtEngine:
         compiled = torch_tensorrt.dynamo.compile(
             program, arg_inputs=list(example), require_full_compilation=True, min_block_size=1
         )
+        if rest := left_over(compiled):
+            raise EngineError(f"TensorRT did not take {model.name} as a whole: {', '.join(rest)} stayed outside.")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "engine.ep"
             torch_tensorrt.save(compiled, str(path), arg_inputs=list(example))
