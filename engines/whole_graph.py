@@ -16,7 +16,7 @@ _COMPILED_MODULE = "TorchTensorRTModule"
 
 
 def left_over(graph_module: torch.fx.GraphModule) -> list[str]:
-    """Operations outside a compiled module; "several parts" where there are more modules than one, "no part" for none."""
+    """Names of operations outside compiled modules; "several parts" for more modules than one, "no part" for none."""
     found, parts = set(), 0
     for node in graph_module.graph.nodes:
         if node.op in _PLUMBING or getattr(node.target, "__name__", "") == "getitem":
