@@ -113,7 +113,8 @@ def train_generator(config: GeneratorConfig) -> None:
     logging.getLogger("trainer").addHandler(handler)
     logging.getLogger("trainer").setLevel(logging.INFO)
     data = TextureData(shards, config.region, seed=config.seed)
-    log.info("%d examples of %d people, %d held out", len(data.train), data.person_count, len(data.held_out))
+    counts = (len(data.train), data.person_count, len(data.held_out), data.left_out)
+    log.info("%d examples of %d people, %d held out, %d left out as misfits", *counts)
     from trainer.texture_loop import fit
 
     fit(config, data)

@@ -110,7 +110,7 @@ class _Maker:
     def of_clip(self, path: Path, person: str, rng: np.random.Generator) -> Iterator[tuple[str, str, bool, Sample]]:
         """Frames of a clip shown to a few of its frames."""
         tracked = clip(path, self.config.cache_dir)
-        frames, points = _cut_frames(path, tracked)
+        frames, points = cut_frames(path, tracked)
         for first in _portraits(points, self.config.portraits, rng):
             size = (_FRAME_PX, _FRAME_PX)
             generator = self.tools.generator(frames[first], points[first])
@@ -212,7 +212,7 @@ def _check_version(config: PrepareConfig) -> None:
         )
 
 
-def _cut_frames(path: Path, tracked: Clip) -> tuple[list[np.ndarray], np.ndarray]:
+def cut_frames(path: Path, tracked: Clip) -> tuple[list[np.ndarray], np.ndarray]:
     """Frames cut to the face's place in the clip, and their landmarks `(F, 478, 3)`; those without a face are left out.
 
     Raises:
@@ -245,7 +245,7 @@ def _cut_frames(path: Path, tracked: Clip) -> tuple[list[np.ndarray], np.ndarray
     return frames, moved.astype(np.float32)
 
 
-def _openness(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def openness(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eyes' height by width and the inner mouth's by width, `(F,)` each."""
 
     def span(a: int, b: int) -> np.ndarray:
@@ -257,7 +257,7 @@ def _openness(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _portraits(points: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
     """The most neutral frame, then others with open eyes."""
-    eyes, mouth = _openness(points)
+    eyes, mouth = openness(points)
     turned = np.linalg.norm(points[:, 1, :2] - points[:, [33, 263], :2].mean(1), axis=1)
     unlike = np.abs(eyes - np.median(eyes)) / np.median(eyes) + 2 * mouth
     unlike += np.abs(turned - np.median(turned)) / np.median(turned)
@@ -267,7 +267,7 @@ def _portraits(points: np.ndarray, count: int, rng: np.random.Generator) -> list
 
 def _targets(points: np.ndarray, first: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """Frames with a next one: a third with closing eyes, a third with open mouths, the rest any."""
-    eyes, mouth = _openness(points)
+    eyes, mouth = openness(points)
     usable = np.arange(len(points) - 1)
     usable = usable[usable != first]
     share = count // 3

@@ -90,13 +90,18 @@ class _Run:
         self.network, self.optimiser = fabric.setup(network, optimiser)
         self.critic = None
         if config.loss.critic > 0:
-            critic = Critic(self.shape)
+            critic = Critic()
             self.critic, self.critic_optimiser = fabric.setup(
                 critic, torch.optim.Adam(critic.parameters(), lr=1e-4, betas=(0.5, 0.99))
             )
         self.features = None
         if config.squeezenet is not None and config.loss.perceptual > 0:
-            self.features = SqueezeFeatures(config.squeezenet).to(fabric.device).requires_grad_(False).eval()
+            self.features = (
+                SqueezeFeatures(config.squeezenet, depth=4, taps=(1, 2, 4))
+                .to(fabric.device)
+                .requires_grad_(False)
+                .eval()
+            )
         self.rng = torch.Generator().manual_seed(config.seed)
         self.rows: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}

@@ -7,6 +7,7 @@ modulation (FiLM, Perez et al. 2018) instead of constant planes. No normalisatio
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,7 +109,7 @@ class TexturePainter(nn.Module):
         out = F.pixel_shuffle(self.head(x), _FOLD)
         opening = moved[:, 3:4]
         start = _ATTENTION_OUTSIDE + (_ATTENTION_INSIDE - _ATTENTION_OUTSIDE) * opening
-        attention = torch.sigmoid(out[:, 3:] + start) * self.fade
+        attention = torch.sigmoid(out[:, 3:] + start) * _centred(self.fade, moved)
         colour = moved[:, :3] + out[:, :3]
         return Painted(colour, attention, moved[:, :3] + attention * out[:, :3])
 
@@ -128,7 +129,7 @@ class RegionNetwork(nn.Module):
 class Critic(nn.Module):
     """GANimation's critic on crops: how real a crop looks, patch by patch, and which actions it shows."""
 
-    def __init__(self, shape: RegionShape, channels: int = 32) -> None:
+    def __init__(self, channels: int = 32) -> None:
         super().__init__()
         widths = [channels, 2 * channels, 4 * channels, 4 * channels]
         layers, previous = [], 3
@@ -137,12 +138,12 @@ class Critic(nn.Module):
             previous = width
         self.body = nn.Sequential(*layers)
         self.realness = nn.Conv2d(previous, 1, 3, padding=1)
-        self.actions = nn.Linear(previous * (shape.height // 16) * (shape.width // 16), ACTION_COUNT)
+        self.actions = nn.Linear(previous, ACTION_COUNT)
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Realness `(N, 1, h/16, w/16)` and actions `(N, ACTION_COUNT)` of crops `(N, 3, h, w)` -1 to 1."""
         features = self.body(picture)
-        return self.realness(features), self.actions(features.flatten(1))
+        return self.realness(features), self.actions(features.mean((2, 3)))
 
 
 def gradient_penalty(critic: Critic, real: Tensor, painted: Tensor, rng: torch.Generator) -> Tensor:
@@ -151,6 +152,12 @@ def gradient_penalty(critic: Critic, real: Tensor, painted: Tensor, rng: torch.G
     between = (share * real + (1 - share) * painted).requires_grad_(True)
     (slope,) = torch.autograd.grad(critic(between)[0].sum(), between, create_graph=True)
     return ((slope.flatten(1).norm(2, 1) - 1) ** 2).mean()
+
+
+def _centred(plane: Tensor, like: Tensor) -> Tensor:
+    """The middle of a plane, as large as a batch: training may see less than the whole crop."""
+    top, left = ((plane.shape[i] - like.shape[i]) // 2 for i in (2, 3))
+    return plane[..., top : top + like.shape[2], left : left + like.shape[3]]
 
 
 def _border_fade(shape: RegionShape) -> Tensor:
@@ -198,13 +205,16 @@ def export_onnx(network: RegionNetwork, shape: RegionShape, batch: int, stem: Pa
         ),
     ):
         path = stem.parent / f"{stem.name}_{part}.onnx"
-        torch.onnx.export(
-            module.eval(),
-            arguments,
-            path,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamo=False,
-            opset_version=17,
-        )
+        with warnings.catch_warnings():
+            # The newer exporter needs another package and writes the same graph.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.onnx.export(
+                module.eval(),
+                arguments,
+                path,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamo=False,
+                opset_version=17,
+            )
         store_halves(path, metadata)

@@ -26,6 +26,8 @@ from puppet.portrait import Portrait
 from puppet.rig import LandmarkRig
 
 _RIDGE = 0.02  # of the mean squared action length: keeps actions that cancel each other small
+_RIDGE_SHARES = {"AU26": 0.1, "upper_gap": 20.0, "lower_gap": 20.0, "seal": 20.0}
+"""Lips part by the jaw where they can: the drawn teeth follow it, and clenched teeth behind open lips look wrong."""
 _LOW, _HIGH = -1.0, 1.3  # weights: a smiling portrait relaxes, a strong laugh passes a FACS E
 _EYEBALL_RADIUS = 0.42  # of the eye's width, as the motion step moves the iris
 _SMOOTHING = 0.12  # of the mouth's width: over this what motion misses is spread
@@ -79,7 +81,8 @@ def solve_motion(generator: Generator, landmarks_px: np.ndarray, rig: LandmarkRi
     weight[[i for lids in LIDS.values() for lid in lids for i in lid]] = 4.0
     root = np.repeat(np.sqrt(weight), 2)
     basis = np.einsum("knc,dc->knd", anatomy.action_px.astype(np.float64), linear[:2]).reshape(len(anatomy.actions), -1)
-    ridge = np.sqrt(_RIDGE * np.maximum((basis**2 * root**2).sum(1), 1e-3))
+    share = np.array([_RIDGE_SHARES.get(name, 1.0) for name in anatomy.actions])
+    ridge = np.sqrt(_RIDGE * share * np.maximum((basis**2 * root**2).sum(1), 1e-3))
     system = np.concatenate([(basis * root).T, np.diag(ridge)])
     weights, shift = np.zeros(len(basis)), np.zeros(2)
     turned = (rest - pivot) @ linear.T + pivot
@@ -107,7 +110,7 @@ def follow(
     `control` `(SIZE,)` is the estimator's reading of that picture.
     """
     weights, pose = solve_motion(generator, landmarks_px, tools.rig)
-    gaze = _gaze(generator, landmarks_px, pose)
+    gaze = iris_gaze(generator, landmarks_px, pose)
     seen = control.copy()
     seen[[facs.INDEX[name] for name in facs.GAZE_NAMES]] = gaze
     picture = generator.move(weights, pose, facs.clip(seen))
@@ -209,7 +212,7 @@ def _drawn(
     )
 
 
-def _gaze(generator: Generator, landmarks_px: np.ndarray, pose: HeadPose) -> np.ndarray:
+def iris_gaze(generator: Generator, landmarks_px: np.ndarray, pose: HeadPose) -> np.ndarray:
     """Yaw and pitch, rad, relative to the portrait's own: how far the irises stand from where the head put them."""
     own = generator.canvas.landmarks_px
     shifts = []

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class TextureParams:
     """Channels of one region's network."""
 
-    near: int = 24
+    near: int = 16
     """At half the crop's resolution."""
-    middle: int = 40
+    middle: int = 32
     """At a quarter."""
     deep: int = 64
     """At an eighth."""

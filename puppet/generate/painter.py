@@ -1,0 +1,127 @@
+"""Painter: the learned texture step. Two small networks repaint the mouth and the eyes of a motion picture.
+
+What depends on the portrait alone is encoded once; a frame costs one run for the mouth and one for both eyes. Where the
+picture is still the portrait's own nothing is painted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import engines
+from puppet.errors import InputError
+from puppet.generate.region import SHAPES, SLITS, RegionCrop, action_input, cut, lay_back
+from puppet.generate.texture import MotionPicture, Patch
+
+MODELS = Path(__file__).parent.parent / "models"
+_FEATURES = ("near", "deep", "style")
+_LEAST_ATTENTION = 1.5 / 255  # under this a patch changes no grey level
+
+
+class TextureNetworks:
+    """The packaged networks, loaded once for all portraits.
+
+    Raises:
+        InputError: a model file is missing.
+        EngineError: a model or backend does not load.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: str = "auto",
+        device: str = "auto",
+        folder: str | Path = MODELS,
+        regions: tuple[str, ...] = ("mouth", "eye"),
+    ) -> None:
+        """`folder` has `texture_<region>_portrait.onnx` and `texture_<region>_paint.onnx` for each of `regions`."""
+        self._engines: dict[str, tuple[engines.Engine, engines.Engine]] = {}
+        for region in regions:
+            paths = [Path(folder) / f"texture_{region}_{part}.onnx" for part in ("portrait", "paint")]
+            for path in paths:
+                if not path.is_file():
+                    raise InputError(
+                        f"texture network {path} is missing: expected a file made by `python -m trainer generator`. "
+                        "Reinstall the package, or move only with --texture off."
+                    )
+            portrait, paint = (engines.load(path, backend=engine, device=device) for path in paths)
+            self._engines[region] = (portrait, paint)
+
+    def prepare(self, rest: MotionPicture) -> PortraitPainter:
+        """The painter of one portrait, which is given at rest."""
+        memories = {}
+        for region, (portrait, _) in self._engines.items():
+            crops = [cut(rest, slit) for slit in SLITS[region]]
+            if any(crop is None for crop in crops):
+                continue
+            planes = np.stack([crop.network_input()[:4] for crop in crops])
+            memories[region] = _Memory(portrait.run({"rest": planes}), [crop.rgb for crop in crops])
+        return PortraitPainter({name: pair[1] for name, pair in self._engines.items()}, memories)
+
+    def close(self) -> None:
+        for pair in self._engines.values():
+            for engine in pair:
+                engine.close()
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What is kept of one portrait's region: features, and its own crops to know it by."""
+
+    features: dict[str, np.ndarray]
+    crops: list[np.ndarray]
+
+
+class PortraitPainter:
+    """Paints one portrait's frames; made by `TextureNetworks.prepare`, whose engines it borrows."""
+
+    def __init__(self, networks: dict[str, engines.Engine], memories: dict[str, _Memory]) -> None:
+        self._networks, self._memories = networks, memories
+
+    def paint(self, picture: MotionPicture, control: np.ndarray) -> list[Patch]:
+        """Colour and attention round the mouth and the eyes; nothing where the crop is the portrait's own."""
+        patches = []
+        for region, memory in self._memories.items():
+            crops = [cut(picture, slit) for slit in SLITS[region]]
+            if all(c is None or np.array_equal(c.rgb, own) for c, own in zip(crops, memory.crops, strict=True)):
+                continue
+            change, attention = self._run(region, memory, crops, control)
+            for n, (crop, own) in enumerate(zip(crops, memory.crops, strict=True)):
+                if crop is None or np.array_equal(crop.rgb, own):
+                    continue
+                patch = _patch(change[n], attention[n], crop, region, picture)
+                if patch is not None:
+                    patches.append(patch)
+        return patches
+
+    def close(self) -> None:
+        """Nothing to let go: the engines serve other portraits too."""
+
+    def _run(
+        self, region: str, memory: _Memory, crops: list[RegionCrop | None], control: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        shape = SHAPES[region]
+        empty = np.zeros((5, shape.height, shape.width), np.float32)
+        moved = np.stack([empty if crop is None else crop.network_input() for crop in crops])
+        actions = np.stack([action_input(control, is_mirrored=slit == "L") for slit in SLITS[region]])
+        features = {name: memory.features[name] for name in _FEATURES}
+        out = self._networks[region].run({"moved": moved, "actions": actions, **features})
+        return out["change"], out["attention"]
+
+
+def _patch(
+    change: np.ndarray, attention: np.ndarray, crop: RegionCrop, region: str, picture: MotionPicture
+) -> Patch | None:
+    """The change is laid over the picture's own pixels: what the network keeps stays as sharp as it was."""
+    planes = np.concatenate([change, attention]).transpose(1, 2, 0)
+    laid = lay_back(np.ascontiguousarray(planes), crop, SHAPES[region], picture.rgb.shape)
+    if laid is None:
+        return None
+    (x, y), planes = laid
+    height, width = planes.shape[:2]
+    colour = picture.rgb[y : y + height, x : x + width] + planes[..., :3]
+    cover = np.where(planes[..., 3] > _LEAST_ATTENTION, planes[..., 3], 0)
+    return Patch((x, y), colour, cover)

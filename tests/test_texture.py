@@ -1,0 +1,295 @@
+"""The learned texture step: regions and their way back, painting, and the trainer that makes the networks."""
+
+import json
+
+import numpy as np
+import pytest
+
+from puppet import facs
+from puppet.errors import InputError
+from puppet.generate.painter import TextureNetworks
+from puppet.generate.region import (
+    ACTION_COUNT,
+    EYE_SHAPE,
+    MOUTH_SHAPE,
+    RegionCrop,
+    action_input,
+    cut,
+    lay_back,
+    region_frame,
+    sample,
+)
+from puppet.generate.slit import Opening
+from puppet.generate.texture import MotionPicture
+
+CORNERS = {
+    "mouth": np.array([[90.0, 150.0], [150.0, 156.0]]),
+    "R": np.array([[70.0, 90.0], [105.0, 92.0]]),
+    "L": np.array([[170.0, 92.0], [135.0, 92.0]]),
+}
+
+
+def motion_picture(*, shift=0, seed=0):
+    rng = np.random.default_rng(seed)
+    rgb = rng.integers(0, 255, (240, 240, 3), np.uint8)
+    rgb = np.roll(rgb, shift, 0)
+    mask = np.ones((10, 40), np.float32)
+    depth = np.broadcast_to(np.arange(10, dtype=np.float32)[:, None], (10, 40))
+    opening = Opening((100, 150, 140, 160), mask, depth, np.full((10, 40), 10, np.float32), np.zeros((10, 40)))
+    return MotionPicture(rgb, dict.fromkeys(("mouth", "R", "L"), opening), CORNERS)
+
+
+@pytest.mark.parametrize(("slit", "shape"), [("mouth", MOUTH_SHAPE), ("R", EYE_SHAPE), ("L", EYE_SHAPE)])
+def test_corners_lie_level_at_the_slit_of_the_crop(slit, shape):
+    matrix = region_frame(CORNERS[slit], shape, is_mirrored=slit == "L")
+    at = CORNERS[slit] @ matrix[:, :2].T + matrix[:, 2]
+    x, y = shape.slit_centre
+    np.testing.assert_allclose(at, [[x - shape.slit_width / 2, y], [x + shape.slit_width / 2, y]], atol=1e-6)
+
+
+def test_down_in_the_picture_is_down_in_a_mirrored_crop():
+    matrix = region_frame(CORNERS["L"], EYE_SHAPE, is_mirrored=True)
+    assert (matrix[:, :2] @ (0, 1))[1] > 0
+    assert np.linalg.det(matrix[:, :2]) < 0
+
+
+def test_opening_lands_in_the_crop():
+    crop = cut(motion_picture(), "mouth")
+    inside = crop.crop_from_frame[:, :2] @ (120, 155) + crop.crop_from_frame[:, 2]
+    column, row = np.round(inside).astype(int)
+    assert crop.mask[row, column] == 1
+    assert crop.mask[5, 5] == 0
+    assert 0.3 < crop.depth[row, column] < 0.7
+
+
+def test_a_slit_that_left_the_picture_is_no_region():
+    picture = motion_picture()
+    assert cut(MotionPicture(picture.rgb, {}, picture.corners), "mouth") is None
+
+
+def test_a_crop_of_a_large_picture_is_filtered():
+    checks = (np.indices((900, 900)).sum(0) % 2 * 255).astype(np.uint8)
+    matrix = region_frame(np.array([[300.0, 450.0], [600.0, 450.0]]), MOUTH_SHAPE, is_mirrored=False)
+    crop = sample(np.dstack([checks] * 3), matrix, MOUTH_SHAPE)
+    assert np.ptp(crop) < 30
+
+
+def test_planes_come_back_to_where_they_were_cut():
+    rows, columns = np.indices((240, 240))
+    rgb = np.dstack([rows, columns, rows]).astype(np.uint8)
+    picture = MotionPicture(rgb, motion_picture().openings, CORNERS)
+    crop = cut(picture, "mouth")
+    (x, y), back = lay_back(crop.rgb.astype(np.float32), crop, MOUTH_SHAPE, rgb.shape)
+    middle = back[150 - y, 120 - x]
+    np.testing.assert_allclose(middle, [150, 120, 150], atol=1.5)
+
+
+def test_left_and_right_change_places_for_the_mirrored_eye():
+    control = facs.control(AU45_L=5, AU12_R=2, gaze_yaw_rad=0.3)
+    np.testing.assert_allclose(
+        action_input(control, is_mirrored=True),
+        action_input(facs.control(AU45_R=5, AU12_L=2, gaze_yaw_rad=-0.3), is_mirrored=False),
+    )
+
+
+def test_a_missing_network_is_named_with_its_cure(tmp_path):
+    with pytest.raises(InputError, match=r"texture_mouth_portrait\.onnx is missing.*--texture off"):
+        TextureNetworks(folder=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Untrained networks as ONNX files, their heads made to do something."""
+    pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    import torch
+
+    from trainer.texture_model import RegionNetwork, export_onnx
+    from trainer.texture_params import TextureParams
+
+    folder = tmp_path_factory.mktemp("networks")
+    torch.manual_seed(0)
+    small = TextureParams(near=8, middle=8, deep=8, style=4, rest_near=4)
+    networks = {}
+    for region, shape, batch in (("mouth", MOUTH_SHAPE, 1), ("eye", EYE_SHAPE, 2)):
+        network = RegionNetwork(small, shape).eval()
+        network.painter.head.bias.data.fill_(0.1)
+        export_onnx(network, shape, batch, folder / f"texture_{region}", {"licence": "none"})
+        networks[region] = network
+    return folder, networks
+
+
+def test_the_portrait_at_rest_is_not_painted(exported):
+    step = TextureNetworks(folder=exported[0], engine="onnxruntime").prepare(motion_picture())
+    assert step.paint(motion_picture(), facs.rest()) == []
+
+
+def test_a_moved_picture_is_painted_inside_it_and_fades_at_the_border(exported):
+    step = TextureNetworks(folder=exported[0], engine="onnxruntime").prepare(motion_picture())
+    picture = motion_picture(shift=3)
+    patches = step.paint(picture, facs.control(AU12=3))
+    assert len(patches) == 3
+    for patch in patches:
+        (x, y), (height, width) = patch.origin, patch.attention.shape
+        assert x >= 0 and y >= 0 and x + width <= 240 and y + height <= 240
+        assert patch.attention.max() > 0.02
+        border = np.concatenate([patch.attention[[0, -1]].ravel(), patch.attention[:, [0, -1]].ravel()])
+        assert border.max() < 0.1 * patch.attention.max()
+
+
+def test_exported_networks_say_what_torch_says(exported):
+    torch = pytest.importorskip("torch")
+    import engines
+
+    folder, networks = exported
+    crop = cut(motion_picture(), "mouth")
+    moved = crop.network_input()[None]
+    actions = np.full((1, ACTION_COUNT), 0.3, np.float32)
+    rest = moved[:, :4] * 0.5
+    portrait = engines.load(folder / "texture_mouth_portrait.onnx", backend="onnxruntime")
+    paint = engines.load(folder / "texture_mouth_paint.onnx", backend="onnxruntime")
+    out = paint.run({"moved": moved, "actions": actions, **portrait.run({"rest": rest})})
+    with torch.no_grad():
+        painted = networks["mouth"](*(torch.from_numpy(a) for a in (moved, rest, actions)))
+    np.testing.assert_allclose(out["attention"], painted.attention.numpy(), atol=2e-3)
+    change = (painted.colour.numpy() - moved[:, :3]) * 127.5
+    np.testing.assert_allclose(out["change"], change, atol=0.5)
+
+
+def write_shard(path, *, count=12, people=4):
+    """Mouth examples whose answer is the moved picture with a lighter opening."""
+    rng = np.random.default_rng(0)
+    moved = rng.integers(60, 120, (count, MOUTH_SHAPE.height, MOUTH_SHAPE.width, 5), np.uint8)
+    moved[..., 3:] = 0
+    moved[:, 40:56, 40:90, 3] = 255
+    answer = moved[..., :3].copy()
+    answer[:, 40:56, 40:90] += 100
+    np.savez(
+        path,
+        **{
+            "mouth.moved": moved,
+            "mouth.rest": np.concatenate([moved[..., :3], np.zeros_like(moved[..., :1])], -1),
+            "mouth.answer": answer,
+            "mouth.actions": rng.random((count, ACTION_COUNT), np.float32),
+            "mouth.person": np.array([f"person{i % people}" for i in range(count)]),
+            "mouth.has_next": np.arange(count) % 3 == 0,
+        },
+    )
+
+
+def config_for(folder, **changes):
+    from pathlib import Path
+
+    from trainer.generator import GeneratorConfig, LossWeights
+    from trainer.texture_params import TextureParams
+
+    settings = dict(
+        data=folder,
+        run_dir=Path(folder) / "run",
+        network=TextureParams(near=8, middle=8, deep=8, style=4, rest_near=4),
+        steps=4,
+        batch=4,
+        sample_every=2,
+        squeezenet=None,
+        accelerator="cpu",
+    )
+    loss = changes.pop("loss", LossWeights())
+    return GeneratorConfig(**{**settings, **changes}, loss=loss)
+
+
+@pytest.fixture
+def shards(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("lightning_fabric")
+    write_shard(tmp_path / "one.npz")
+    return tmp_path
+
+
+def test_training_learns_the_opening_and_leaves_a_run_that_explains_itself(shards):
+    from trainer.generator import train_generator
+
+    train_generator(config_for(shards, steps=60, sample_every=30, learning_rate=1e-2))
+    run = shards / "run"
+    rows = (run / "curves.csv").read_text().splitlines()
+    first, last = (dict(zip(rows[0].split(","), row.split(","), strict=True)) for row in (rows[1], rows[-1]))
+    assert float(last["reconstruction"]) < 0.6 * float(first["reconstruction"])
+    assert json.loads((run / "config.json").read_text())["steps"] == 60
+    for name in ("samples-000060.png", "checkpoint.safetensors", "texture_mouth_paint.onnx"):
+        assert (run / name).is_file()
+
+
+def test_a_run_goes_on_from_its_checkpoint(shards):
+    from trainer.generator import train_generator
+
+    train_generator(config_for(shards))
+    train_generator(config_for(shards, steps=6, resume=True))
+    steps = [row.split(",")[0] for row in (shards / "run" / "curves.csv").read_text().splitlines()]
+    assert steps == ["step", "2", "4", "6"]
+
+
+def test_the_critic_takes_part(shards):
+    from trainer.generator import LossWeights, train_generator
+
+    train_generator(config_for(shards, critic_after=1, loss=LossWeights(critic=0.1)))
+    assert "critic_actions" in (shards / "run" / "curves.csv").read_text().splitlines()[0]
+
+
+def test_a_checkpoint_of_other_sizes_is_refused(shards):
+    from trainer.generator import train_generator
+    from trainer.texture_params import TextureParams
+
+    train_generator(config_for(shards))
+    with pytest.raises(InputError, match="does not fit"):
+        train_generator(config_for(shards, network=TextureParams(near=12), resume=True))
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_step(shards):
+    from trainer.generator import LossWeights, train_generator
+
+    with pytest.raises(InputError, match=r"no number at step 1.*--resume"):
+        train_generator(config_for(shards, loss=LossWeights(reconstruction=float("nan"))))
+
+
+def test_an_empty_data_folder_names_the_command_that_fills_it(tmp_path):
+    from trainer.generator import train_generator
+
+    with pytest.raises(InputError, match="python -m trainer prepare"):
+        train_generator(config_for(tmp_path))
+
+
+def test_a_damaged_shard_is_named(shards):
+    from trainer.generator import train_generator
+
+    (shards / "two.npz").write_bytes(b"not a shard")
+    with pytest.raises(InputError, match=r"two\.npz can't be read"):
+        train_generator(config_for(shards))
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(shards):
+    """DDP over gloo on the CPU, as under torchrun."""
+    import subprocess
+    import sys
+
+    code = (
+        "from pathlib import Path; from tests.test_texture import config_for; "
+        "from trainer.generator import train_generator; "
+        f"train_generator(config_for(Path({str(shards)!r}), devices=2))"
+    )
+    script = shards / "run_two.py"
+    script.write_text(f"if __name__ == '__main__':\n    {code}\n")
+    import os
+
+    environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (shards / "run" / "texture_mouth_paint.onnx").is_file()
+
+
+def test_crop_planes_are_what_the_network_expects():
+    crop = cut(motion_picture(), "R")
+    assert isinstance(crop, RegionCrop)
+    planes = crop.network_input()
+    assert planes.shape == (5, EYE_SHAPE.height, EYE_SHAPE.width)
+    assert planes.dtype == np.float32
+    assert -1 <= planes[:3].min() and planes[:3].max() <= 1

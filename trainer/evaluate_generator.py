@@ -1,0 +1,311 @@
+"""`python -m trainer evaluate`. Self-reenactment: a clip's first neutral frame is the portrait, its frames drive it.
+
+Three columns in one run: the untouched portrait, motion alone, motion with the texture step.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from rich.progress import track as progress
+
+from puppet import facs
+from puppet.composite import blend
+from puppet.errors import InputError
+from puppet.estimate import AuEstimator
+from puppet.generate.generator import Generator
+from puppet.generate.mouth import MouthPictures
+from puppet.generate.painter import MODELS, TextureNetworks
+from puppet.generate.region import EYE_SHAPE, MOUTH_SHAPE, region_frame, sample
+from puppet.rig import LandmarkRig
+from puppet.track import Face, FaceTracker
+from trainer.judges import (
+    JUDGED,
+    ActionJudge,
+    IdentityJudge,
+    PictureDistance,
+    gradient_distance,
+    peak_ratio,
+    structure,
+)
+from trainer.prepare import cut_frames, openness
+from trainer.texture_pairs import Toolbox, iris_gaze, resting, solve_motion
+from trainer.tracking import clip
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("static", "motion", "texture")
+LESS_IS_BETTER = ("mouth_squeeze", "mouth_gradient", "eye_squeeze", "eye_l1", "mouth_l1")
+_CLOSING = 0.75  # eyes lower than this share of the portrait's are closed or closing
+_STILL_FRAMES, _CAMERA_NOISE = 6, 2.0
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure the generator on clips that no one trained on."""
+
+    clips: Path = Path("../shared/faces/val/clips")
+    """Folder of clips."""
+    judges_dir: Path = Path("../shared/judges")
+    """Independent estimators."""
+    cache_dir: Path = Path("data")
+    """Where tracked landmarks are kept."""
+    models: Path = MODELS
+    """Folder of texture networks."""
+    regions: tuple[Literal["mouth", "eye"], ...] = ("mouth", "eye")
+    """Which texture networks paint."""
+    drive: Literal["actions", "landmarks"] = "actions"
+    """What drives: the AU regressor's reading, or weights solved from landmarks (the generator alone is measured)."""
+    frames: int = 20
+    """Frames of each clip, evenly spread."""
+    most_clips: int = 0
+    """Stop after this many clips; 0 is all."""
+    output: Path = Path("runs/evaluate.json")
+    """Table to write."""
+    sheets: Path | None = None
+    """Folder for pictures: portrait, motion, texture, truth."""
+    dry_run: bool = False
+    """Print what would be done and stop."""
+
+
+class _Stage:
+    """One portrait with and without the texture step."""
+
+    def __init__(
+        self, config: EvaluateConfig, tools: Toolbox, estimator: AuEstimator, networks: TextureNetworks
+    ) -> None:
+        self._config, self._tools, self._estimator, self._networks = config, tools, estimator, networks
+
+    def set_portrait(self, rgb: np.ndarray, landmarks_px: np.ndarray) -> None:
+        self.generator: Generator = self._tools.generator(rgb, landmarks_px)
+        self._size = rgb.shape[1::-1]
+        self._own = self._estimator.estimate(Face(landmarks_px, self._size)).control
+        self.generator.set_baseline(self._own)
+        self._painter = self._networks.prepare(resting(self.generator))
+
+    def show(self, landmarks_px: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Motion alone, with texture, and where the slits' corners are, for another frame's landmarks `(478, 3)`."""
+        control = self._control(landmarks_px)
+        weights, pose = solve_motion(self.generator, landmarks_px, self._tools.rig)
+        gaze = iris_gaze(self.generator, landmarks_px, pose)
+        control[[facs.INDEX[name] for name in facs.GAZE_NAMES]] = gaze
+        control = facs.clip(control)
+        if self._config.drive == "actions":
+            weights = self.generator.weights_at(control)
+        picture = self.generator.move(weights, pose, control)
+        painted = picture.rgb.copy()
+        for patch in self._painter.paint(picture, control):
+            blend(painted, patch)
+        return picture.rgb, painted, picture.corners
+
+    def _control(self, landmarks_px: np.ndarray) -> np.ndarray:
+        """The frame's actions; what the regressor says of the portrait's lips counts as the measured gap."""
+        read = self._estimator.estimate(Face(landmarks_px, self._size)).control
+        control = facs.rest()
+        control[: facs.INTENSITY_COUNT] = read[: facs.INTENSITY_COUNT]
+        lips = facs.INDEX["AU25"]
+        control[lips] += self.generator.baseline[lips] - self._own[lips]
+        return control
+
+
+def evaluate_generator(config: EvaluateConfig) -> None:
+    """Print the table and write it as JSON, clip by clip.
+
+    Raises:
+        InputError: no clips, no judges or no networks.
+    """
+    paths = sorted(p for p in config.clips.glob("*") if p.suffix in (".mp4", ".mov"))
+    if not paths:
+        raise InputError(f"no clips in {config.clips}: expected .mp4 files. Give their folder with --clips.")
+    if config.dry_run:
+        print(f"would show {config.frames} frames of each of {len(paths)} clips, driven by {config.drive}")
+        return
+    tools = Toolbox(LandmarkRig.load(), MouthPictures.load())
+    stage = _Stage(config, tools, AuEstimator(), TextureNetworks(folder=config.models, regions=config.regions))
+    judges = (
+        ActionJudge(config.judges_dir / "face_landmarker_v2_with_blendshapes.task"),
+        IdentityJudge(config.judges_dir),
+        PictureDistance(config.judges_dir / "squeezenet_v1.0.npz"),
+    )
+    rows = {}
+    for path in progress(paths[: config.most_clips or None], description="evaluating"):
+        try:
+            rows[path.stem] = _clip(config, path, stage, *judges)
+        except InputError as exc:
+            log.warning("left out %s: %s", path.stem, exc)
+    table = summary(rows)
+    config.output.parent.mkdir(parents=True, exist_ok=True)
+    config.output.write_text(json.dumps({"summary": table, "clips": rows}, indent=1))
+    print_table(table)
+
+
+def _clip(
+    config: EvaluateConfig,
+    path: Path,
+    stage: _Stage,
+    actions: ActionJudge,
+    identity: IdentityJudge,
+    distance: PictureDistance,
+) -> dict[str, dict[str, float]]:
+    """Metric -> column -> mean over the clip's frames."""
+    frames, points = cut_frames(path, clip(path, config.cache_dir))
+    eyes, mouth = openness(points)
+    unlike = np.abs(eyes - np.median(eyes)) / np.median(eyes) + 2 * mouth
+    first = int(np.flatnonzero(unlike <= np.percentile(unlike, 10))[0])
+    stage.set_portrait(frames[first], points[first])
+    own = identity.embed(frames[first], points[first])
+    chosen = np.unique(np.linspace(0, len(frames) - 1, config.frames).astype(int))
+    shutting = np.flatnonzero(eyes < _CLOSING * eyes[first])
+    chosen = np.unique(np.concatenate([chosen, shutting[:: max(1, len(shutting) // 4)]]))
+    values: dict[str, dict[str, list[float]]] = {}
+    judged: dict[str, list[dict[str, float]]] = {name: [] for name in (*COLUMNS, "truth")}
+    sheet = []
+    for index in chosen:
+        truth = frames[index]
+        motion, painted, corners = stage.show(points[index])
+        candidates = [frames[first], motion, painted]
+        is_closing = eyes[index] < _CLOSING * eyes[first]
+        for name, numbers in _compare(candidates, truth, points[index], corners, is_closing, distance).items():
+            for column, number in zip(COLUMNS, numbers, strict=True):
+                values.setdefault(name, {}).setdefault(column, []).append(number)
+        for column, rgb in zip(COLUMNS[1:], candidates[1:], strict=True):
+            values.setdefault("identity", {}).setdefault(column, []).append(
+                float(own @ identity.embed(rgb, points[index]))
+            )
+        seen = [actions.judge(rgb) for rgb in (motion, painted, truth)]
+        if all(s is not None for s in seen):
+            for column, s in zip(("motion", "texture", "truth"), seen, strict=True):
+                judged[column].append(s)
+        is_telling = bool(is_closing) or mouth[index] > 0.1 or len(sheet) % 2 == 0
+        if config.sheets is not None and len(sheet) < 8 and is_telling:
+            sheet.append(np.hstack([*candidates, truth]))
+    _draw(config, path, sheet)
+    out = {name: {c: float(np.mean(v)) for c, v in columns.items()} for name, columns in values.items()}
+    for au in JUDGED:
+        told = np.array([j[au] for j in judged["truth"]])
+        if len(told) > 4 and np.ptp(told) > 0.2:  # a clip in which nothing happens says nothing
+            out[f"transfer_{au}"] = {
+                c: float(np.corrcoef([j[au] for j in judged[c]], told)[0, 1]) for c in ("motion", "texture")
+            }
+    out["flicker"] = _flicker(stage, frames[int(chosen[len(chosen) // 2])])
+    return out
+
+
+def _compare(
+    candidates: list[np.ndarray],
+    truth: np.ndarray,
+    points: np.ndarray,
+    corners: dict[str, np.ndarray],
+    is_closing: bool,
+    distance: PictureDistance,
+) -> dict[str, list[float]]:
+    """Metric -> one number a candidate."""
+    low = np.clip(points[:, :2].min(0) - 8, 0, None).astype(int)
+    high = points[:, :2].max(0).astype(int) + 8
+    face = (slice(low[1], high[1]), slice(low[0], high[0]))
+    out = {
+        "face_psnr": [peak_ratio(c[face], truth[face]) for c in candidates],
+        "face_ssim": [structure(c[face], truth[face]) for c in candidates],
+    }
+    for name, slits, shape in (("mouth", ("mouth",), MOUTH_SHAPE), ("eye", ("R", "L"), EYE_SHAPE)):
+        if name == "eye" and not is_closing:
+            continue
+        for slit in slits:
+            matrix = region_frame(corners[slit], shape, is_mirrored=slit == "L")
+            crops = [sample(rgb, matrix, shape) for rgb in (*candidates, truth)]
+            numbers = {
+                f"{name}_squeeze": distance.squeeze(crops[:-1], crops[-1]),
+                f"{name}_msssim": [structure(c, crops[-1], scales=3) for c in crops[:-1]],
+                f"{name}_gradient": [gradient_distance(c, crops[-1]) for c in crops[:-1]],
+                f"{name}_l1": [float(np.abs(c.astype(np.float32) - crops[-1]).mean()) for c in crops[:-1]],
+            }
+            for key, values in numbers.items():
+                before = out.get(key)
+                out[key] = values if before is None else [(a + b) / 2 for a, b in zip(before, values, strict=True)]
+    return out
+
+
+def _flicker(stage: _Stage, rgb: np.ndarray) -> dict[str, float]:
+    """Mean change between neighbouring renderings, grey levels, of a still driver seen through camera noise."""
+    rng, tracker = np.random.default_rng(0), FaceTracker()
+    pictures: dict[str, list[np.ndarray]] = {"motion": [], "texture": []}
+    box = None
+    for _ in range(_STILL_FRAMES):
+        noisy = np.clip(rgb + rng.normal(0, _CAMERA_NOISE, rgb.shape), 0, 255).astype(np.uint8)
+        face = tracker.track(noisy)
+        if face is None:
+            continue
+        box = face.box_px
+        motion, painted, _ = stage.show(face.landmarks_px)
+        pictures["motion"].append(motion)
+        pictures["texture"].append(painted)
+    tracker.close()
+    if box is None or len(pictures["motion"]) < 3:
+        return {}
+    left, top, right, bottom = (max(0, int(v)) for v in box)
+    return {
+        name: float(
+            np.mean(
+                [
+                    np.abs(a[top:bottom, left:right].astype(np.int16) - b[top:bottom, left:right]).mean()
+                    for a, b in pairwise(shown[1:])
+                ]
+            )
+        )
+        for name, shown in pictures.items()
+    }
+
+
+def summary(rows: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Metric -> column -> mean, median and worst clip."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for name in dict.fromkeys(metric for row in rows.values() for metric in row):
+        for column in COLUMNS:
+            found = {c: row[name][column] for c, row in rows.items() if name in row and column in row[name]}
+            if not found:
+                continue
+            is_less = name in LESS_IS_BETTER or name == "flicker"
+            worst = (max if is_less else min)(found, key=found.get)
+            numbers = list(found.values())
+            table.setdefault(name, {})[column] = {
+                "mean": float(np.mean(numbers)),
+                "median": float(np.median(numbers)),
+                "worst": found[worst],
+                "worst_clip": worst,
+                "clips": len(numbers),
+            }
+            if column == "texture" and "motion" in table[name]:
+                pairs = [(rows[c][name]["motion"], rows[c][name]["texture"]) for c in found]
+                sign = 1 if is_less else -1
+                table[name]["texture"]["clips_better_than_motion"] = int(sum(sign * (m - t) > 0 for m, t in pairs))
+    return table
+
+
+def print_table(table: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Mean / median / worst of each column, and what texture gains on motion."""
+    print(f"{'metric':16}" + "".join(f"{c:>30}" for c in COLUMNS) + f"{'gain':>9}")
+    for name, columns in table.items():
+        cells = []
+        for column in COLUMNS:
+            v = columns.get(column)
+            cells.append(f"{v['mean']:9.4f} {v['median']:9.4f} {v['worst']:9.4f}" if v else " " * 29)
+        gain = ""
+        if "motion" in columns and "texture" in columns and name in LESS_IS_BETTER:
+            gain = f"{100 * (1 - columns['texture']['mean'] / columns['motion']['mean']):+.1f} %"
+        print(f"{name:16} " + " ".join(cells) + f"{gain:>9}")
+
+
+def _draw(config: EvaluateConfig, path: Path, sheet: list[np.ndarray]) -> None:
+    if config.sheets is None or not sheet:
+        return
+    import cv2
+
+    config.sheets.mkdir(parents=True, exist_ok=True)
+    picture = cv2.resize(np.vstack(sheet), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(config.sheets / f"{path.stem}.png"), picture[..., ::-1])
