@@ -21,6 +21,7 @@ import sys
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ def command_track(combinations: int, seed: int) -> np.ndarray:
     keys[1:] = sample_intensities(rng, combinations, LandmarkRig.load())
     step = round((_HOLD_S + _EASE_S) * _FPS)
     ease = minimum_jerk(np.arange(1, step + 1) / (_EASE_S * _FPS)).astype(np.float32)[:, None]
-    moves = [before + (after - before) * ease for before, after in zip(keys[:-1], keys[1:], strict=True)]
+    moves = [before + (after - before) * ease for before, after in pairwise(keys)]
     intensities = np.concatenate([np.zeros((round(_NEUTRAL_S * _FPS), keys.shape[1]), np.float32), *moves])
     out = np.tile(facs.rest(), (len(intensities), 1))
     out[:, : facs.INTENSITY_COUNT] = intensities

@@ -17,7 +17,7 @@ from puppet.generate.scatter import interpolation_operator
 from puppet.landmarks import FACE_COUNT
 from puppet.rig import OUTLINE_START, LandmarkRig
 
-GRID_CELLS = 136
+GRID_CELLS = 128
 """Cells on the longer side of the head's region."""
 
 _HEAD_REACH = 1.45  # the region reaches this many face heights from the face's centre
@@ -31,18 +31,39 @@ _FALLOFF_CELLS = 64
 
 @dataclass(frozen=True)
 class Grid:
-    """A regular grid over a rectangle of the canvas: cell (row, column) lies at `origin + cell_px * (column, row)`."""
+    """Square cells of `cell_px` whole pixels over a window of the canvas that starts at pixel `left_top_px` (x, y)."""
 
-    origin_px: tuple[float, float]
-    cell_px: float
+    left_top_px: tuple[int, int]
+    cell_px: int
     shape: tuple[int, int]  # rows, columns
 
+    @classmethod
+    def covering(cls, box: tuple[float, float, float, float], cells: int) -> Grid:
+        """About `cells` cells along the longer side of a box (x0, y0, x1, y1), never finer than pixels."""
+        left, top = int(np.floor(box[0])), int(np.floor(box[1]))
+        width, height = box[2] + 1 - left, box[3] + 1 - top
+        cell = max(1, round(max(width, height) / cells))
+        return cls((left, top), cell, (int(np.ceil(height / cell)), int(np.ceil(width / cell))))
+
+    @property
+    def origin_px(self) -> tuple[float, float]:
+        """Canvas position of the first cell's centre."""
+        middle = (self.cell_px - 1) / 2
+        return self.left_top_px[0] + middle, self.left_top_px[1] + middle
+
     def positions_px(self) -> np.ndarray:
-        """`(rows, columns, 2)` float32 canvas positions (x, y)."""
+        """`(rows, columns, 2)` float32 canvas positions (x, y) of the cells' centres."""
         rows, columns = self.shape
         x = self.origin_px[0] + self.cell_px * np.arange(columns)
         y = self.origin_px[1] + self.cell_px * np.arange(rows)
         return np.dstack(np.meshgrid(x, y)).astype(np.float32)
+
+    def to_pixels(self, values: np.ndarray) -> np.ndarray:
+        """Values of the cells, bilinear at every pixel of the window."""
+        rows, columns = self.shape
+        if self.cell_px == 1:
+            return values.copy()
+        return cv2.resize(values, (columns * self.cell_px, rows * self.cell_px), interpolation=cv2.INTER_LINEAR)
 
 
 @dataclass(frozen=True)
@@ -106,14 +127,13 @@ class SurfaceInterpolator:
         """0-1 at `(Q, 2)` positions: 1 on the face, 0 beyond the last ring; actions move nothing out there."""
         anatomy = self.anatomy
         x0, y0, x1, y1 = self.region
-        cell = max(x1 - x0, y1 - y0) / 128
-        size = (int(np.ceil((x1 - x0) / cell)) + 1, int(np.ceil((y1 - y0) / cell)) + 1)
-        hull = np.round((self._fade_ring - (x0, y0)) / cell).astype(np.int32)
-        mask = cv2.fillPoly(np.zeros(size[::-1], np.float32), [hull], 1.0)
+        grid = Grid.covering((x0, y0, x1, y1), 128)
+        cell = grid.cell_px
+        hull = np.round((self._fade_ring - grid.origin_px) / cell).astype(np.int32)
+        mask = cv2.fillPoly(np.zeros(grid.shape, np.float32), [hull], 1.0)
         blur = 2 * int(0.14 * anatomy.face_height_px / cell) + 1
         inner = cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (blur, blur)), borderValue=0)
         mask = cv2.blur(cv2.blur(inner, (blur // 2 | 1, blur // 2 | 1)), (blur // 2 | 1, blur // 2 | 1))
-        grid = Grid((x0, y0), cell, mask.shape)
         return _sample(mask, grid, queries)
 
     def actions(self, queries: np.ndarray, *, without: tuple[int, ...] = ()) -> np.ndarray:
@@ -135,14 +155,13 @@ class SurfaceInterpolator:
         from scipy.sparse import diags
         from scipy.sparse.linalg import spsolve
 
-        x0, y0, x1, y1 = self.region
-        cell = max(x1 - x0, y1 - y0) / _FALLOFF_CELLS
-        columns, rows = int(np.ceil((x1 - x0) / cell)) + 1, int(np.ceil((y1 - y0) / cell)) + 1
+        grid = Grid.covering(self.region, _FALLOFF_CELLS)
+        rows, columns = grid.shape
         head = np.concatenate([self.head_outline_px[:, :2], self.anatomy.points_px[:, :2]]).astype(np.float32)
         hull = cv2.convexHull(head)[:, 0]
         hull = hull.mean(0) + (hull - hull.mean(0)) * 1.02
         mask = np.zeros((rows, columns), np.uint8)
-        cv2.fillPoly(mask, [np.round((hull - (x0, y0)) / cell).astype(np.int32)], 1)
+        cv2.fillPoly(mask, [np.round((hull - grid.origin_px) / grid.cell_px).astype(np.int32)], 1)
         fixed = mask > 0
         border = np.zeros_like(fixed)
         border[[0, -1]] = border[:, [0, -1]] = True
@@ -157,16 +176,14 @@ class SurfaceInterpolator:
         solution[free] = spsolve(laplace[free][:, free], -(laplace[free] @ value))
         follow = cv2.GaussianBlur(solution.reshape(rows, columns).astype(np.float32), (0, 0), 1.2)
         edge = np.clip(distance / 3, 0, 1).astype(np.float32)
-        return follow * edge, Grid((x0, y0), cell, (rows, columns))
+        return follow * edge, grid
 
 
 def build_field(anatomy: Anatomy, rig: LandmarkRig, canvas_size: tuple[int, int]) -> PortraitField:
     """The field of one portrait on a canvas of `canvas_size` (width, height)."""
     region = head_region(anatomy, canvas_size)
     surface = SurfaceInterpolator(anatomy, rig, region)
-    x0, y0, x1, y1 = region
-    cell = max(x1 - x0, y1 - y0) / (GRID_CELLS - 1)
-    grid = Grid((x0, y0), cell, (int(np.ceil((y1 - y0) / cell)) + 1, int(np.ceil((x1 - x0) / cell)) + 1))
+    grid = Grid.covering(region, GRID_CELLS)
     position = grid.positions_px()
     queries = position.reshape(-1, 2)
     coarse = position[::4, ::4]

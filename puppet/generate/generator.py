@@ -141,12 +141,8 @@ class Generator:
 
     def _at_pixels(self, backward: np.ndarray) -> np.ndarray:
         """The canvas position that each pixel of the region shows, `(h, w, 2)`."""
-        grid = self.field.head.grid
         x0, y0, x1, y1 = self._region
-        offset = (np.array([x0, y0]) - grid.origin_px) / grid.cell_px
-        to_grid = np.array([[1 / grid.cell_px, 0, offset[0]], [0, 1 / grid.cell_px, offset[1]]])
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        shown = cv2.warpAffine(backward, to_grid, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        shown = self.field.head.grid.to_pixels(backward)[: y1 - y0, : x1 - x0]
         shown += self._region_px
         return shown
 
@@ -240,7 +236,6 @@ def _build_slits(field: PortraitField) -> dict[str, Slit]:
 def _pixel_region(field: PortraitField, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Whole pixels that the head's grid covers."""
     grid = field.head.grid
-    x0, y0 = int(np.ceil(grid.origin_px[0])), int(np.ceil(grid.origin_px[1]))
-    x1 = min(size[0], int(grid.origin_px[0] + grid.cell_px * (grid.shape[1] - 1)) + 1)
-    y1 = min(size[1], int(grid.origin_px[1] + grid.cell_px * (grid.shape[0] - 1)) + 1)
-    return x0, y0, x1, y1
+    x0, y0 = grid.left_top_px
+    x1, y1 = x0 + grid.shape[1] * grid.cell_px, y0 + grid.shape[0] * grid.cell_px
+    return x0, y0, min(size[0], x1), min(size[1], y1)

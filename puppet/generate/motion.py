@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from puppet import facs
-from puppet.generate.field import Grid, PortraitField
+from puppet.generate.field import PortraitField
 from puppet.pose import rotation_from_angles
 
 ITERATIONS = 6
@@ -104,11 +104,3 @@ def head_displacement(field: PortraitField, weights: np.ndarray, pose: HeadPose)
         moved = (weights @ field.face_basis).reshape(shape)
         out[rows, columns] += (pose.linear[:2] @ moved.reshape(3, -1)).reshape(2, *shape[1:]).transpose(1, 2, 0)
     return out
-
-
-def sample_positions(grid: Grid, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and rows of the grid (fractional, float32) at canvas pixel columns `x` and rows `y`."""
-    return (
-        ((x - grid.origin_px[0]) / grid.cell_px).astype(np.float32),
-        ((y - grid.origin_px[1]) / grid.cell_px).astype(np.float32),
-    )

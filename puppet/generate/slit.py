@@ -56,7 +56,7 @@ class SlitMotion:
     `window` (x0, y0, x1, y1) canvas px; `from_upper` and `from_lower` `(rows, columns, 2)` canvas positions that its
     pixels show as the upper and as the lower edge's side. Rows above `band` (first, last; relative to the window) are
     the upper side's, rows below it the lower side's; within it `below` `(last - first, columns)` 0-1 is the lower's
-    share, `seam_px` the distance below the middle between the edges and `along` the place from corner (-1) to corner (1).
+    share, `seam_px` the distance below the middle between the edges and `along` the place from corner (-1) to (1).
     `gap_px` is the edges' greatest distance.
     """
 
@@ -118,8 +118,8 @@ def build_slit(
     """A slit with the motion of both sides.
 
     `upper_side` and `lower_side` are all landmarks that belong to one edge alone and are left out of the other's
-    field. `reach` is how far the window goes (sideways, above, below) in slit widths, `cells` its grid's width,
-    `edge_inset` in slit widths.
+    field. `reach` is how far the window goes (sideways, above, below) in slit widths, `cells` its grid's longer
+    side, `edge_inset` in slit widths.
     """
     points = field.anatomy.points_px
     own = points[list(upper + lower), :2]
@@ -127,8 +127,7 @@ def build_slit(
     width = float(high[0] - low[0])
     x0, x1 = low[0] - reach[0] * width, high[0] + reach[0] * width
     y0, y1 = low[1] - reach[1] * width, high[1] + reach[2] * width
-    cell = (x1 - x0) / (cells - 1)
-    grid = Grid((float(x0), float(y0)), float(cell), (int((y1 - y0) / cell) + 1, cells))
+    grid = Grid.covering((x0, y0, x1, y1), cells)
     position = grid.positions_px()
     queries = position.reshape(-1, 2)
     surface = field.interpolate
@@ -187,40 +186,30 @@ def open_slit(
     follow = slit.follow_at_anchor
     travel = np.round(((pose.move(slit.anchor_px) - slit.anchor_px) * follow)[:2]).astype(np.float32)
     grid, cell = slit.grid, np.float32(slit.grid.cell_px)
-    x0 = max(0, int(np.ceil(grid.origin_px[0] + travel[0])))
-    y0 = max(0, int(np.ceil(grid.origin_px[1] + travel[1])))
-    x1 = min(size[0], int(grid.origin_px[0] + cell * (grid.shape[1] - 1) + travel[0]))
-    y1 = min(size[1], int(grid.origin_px[1] + cell * (grid.shape[0] - 1) + travel[1]))
+    left, top = (int(edge + shift) for edge, shift in zip(grid.left_top_px, travel, strict=True))
+    x0, x1 = max(0, left), min(size[0], left + grid.shape[1] * grid.cell_px)
+    y0, y1 = max(0, top), min(size[1], top + grid.shape[0] * grid.cell_px)
     if x1 - x0 < 4 or y1 - y0 < 4:
         return None
     forward = []
     for side in slit.sides:
         moved = (weights[side.columns] @ side.basis).reshape(slit.position.shape) if len(side.columns) else None
         forward.append((forward_displacement(slit.position, slit.follow, moved, pose) - travel) / cell)
-    backward = _without_specks(invert(np.concatenate(forward), iterations=_ITERATIONS, reach=_REACH))
-    sides = [half * cell - travel for half in np.split(backward, 2)]
+    backward = invert(np.concatenate(forward), iterations=_ITERATIONS, reach=_REACH)
     head = field.head.grid
     at = (slit.cells_px + (travel - np.array(head.origin_px, np.float32))) / np.float32(head.cell_px)
     outside = cv2.remap(around, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    on_grid = np.concatenate([outside + (side - outside) * slit.fade for side in sides], -1)
-    to_grid = np.array(
-        [
-            [1 / cell, 0, (x0 - grid.origin_px[0] - travel[0]) / cell],
-            [0, 1 / cell, (y0 - grid.origin_px[1] - travel[1]) / cell],
-        ]
-    )
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    maps = cv2.warpAffine(on_grid, to_grid, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    here = cell_positions(y1 - y0, x1 - x0) + np.array([x0, y0], np.float32)
+    inside = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+    shown = []
+    for half in np.split(backward, 2):
+        here = grid.to_pixels(outside + (half * cell - travel - outside) * slit.fade)[inside]
+        here += cell_positions(y1 - y0, x1 - x0)
+        here += np.array([x0, y0], np.float32)
+        shown.append(here)
     upper, lower = slit.contours(field.anatomy, weights, pose, follow)
     window = (x0, y0, x1, y1)
     opening, band, below, seam, along, gap = _cover(upper, lower, window, slit.edge_inset_px)
-    return opening, SlitMotion(window, here + maps[..., :2], here + maps[..., 2:], band, below, seam, along, gap)
-
-
-def _without_specks(backward: np.ndarray) -> np.ndarray:
-    """Median of each cell's neighbourhood: at a mouth's corner single cells may not have settled."""
-    return cv2.merge([cv2.medianBlur(channel, 5) for channel in cv2.split(backward)])
+    return opening, SlitMotion(window, *shown, band, below, seam, along, gap)
 
 
 def _cover(
