@@ -208,13 +208,13 @@ def shards(tmp_path):
 def test_training_learns_the_opening_and_leaves_a_run_that_explains_itself(shards):
     from trainer.generator import train_generator
 
-    train_generator(config_for(shards, steps=60, sample_every=30, learning_rate=1e-2))
+    train_generator(config_for(shards, steps=30, sample_every=15, learning_rate=2e-2))
     run = shards / "run"
     rows = (run / "curves.csv").read_text().splitlines()
     first, last = (dict(zip(rows[0].split(","), row.split(","), strict=True)) for row in (rows[1], rows[-1]))
-    assert float(last["reconstruction"]) < 0.6 * float(first["reconstruction"])
-    assert json.loads((run / "config.json").read_text())["steps"] == 60
-    for name in ("samples-000060.png", "checkpoint.safetensors", "texture_mouth_paint.onnx"):
+    assert float(last["reconstruction"]) < 0.7 * float(first["reconstruction"])
+    assert json.loads((run / "config.json").read_text())["steps"] == 30
+    for name in ("samples-000030.png", "checkpoint.safetensors", "texture_mouth_paint.onnx"):
         assert (run / name).is_file()
 
 

@@ -34,7 +34,7 @@ from trainer.judges import (
     peak_ratio,
     structure,
 )
-from trainer.prepare import cut_frames, openness
+from trainer.prepare import cut_frames, openness, place_face
 from trainer.texture_pairs import Toolbox, iris_gaze, resting, solve_motion
 from trainer.tracking import clip
 
@@ -154,15 +154,18 @@ def _clip(
     distance: PictureDistance,
 ) -> dict[str, dict[str, float]]:
     """Metric -> column -> mean over the clip's frames."""
-    frames, points = cut_frames(path, clip(path, config.cache_dir))
+    matrix, numbers, points = place_face(clip(path, config.cache_dir), path)
     eyes, mouth = openness(points)
     unlike = np.abs(eyes - np.median(eyes)) / np.median(eyes) + 2 * mouth
     first = int(np.flatnonzero(unlike <= np.percentile(unlike, 10))[0])
+    chosen = np.linspace(0, len(points) - 2, config.frames).astype(int)
+    shutting = np.flatnonzero(eyes[:-1] < _CLOSING * eyes[first])
+    chosen = np.unique(np.concatenate([chosen, shutting[:: max(1, len(shutting) // 3)][:4]]))
+    found = cut_frames(path, matrix, numbers[[first, *chosen]])
+    frames = {i: found[numbers[i]] for i in (first, *chosen) if numbers[i] in found}
+    chosen = np.array([i for i in chosen if i in frames])
     stage.set_portrait(frames[first], points[first])
     own = identity.embed(frames[first], points[first])
-    chosen = np.unique(np.linspace(0, len(frames) - 1, config.frames).astype(int))
-    shutting = np.flatnonzero(eyes < _CLOSING * eyes[first])
-    chosen = np.unique(np.concatenate([chosen, shutting[:: max(1, len(shutting) // 4)]]))
     values: dict[str, dict[str, list[float]]] = {}
     judged: dict[str, list[dict[str, float]]] = {name: [] for name in (*COLUMNS, "truth")}
     sheet = []
@@ -232,7 +235,10 @@ def _compare(
 
 
 def _flicker(stage: _Stage, rgb: np.ndarray) -> dict[str, float]:
-    """Mean change between neighbouring renderings, grey levels, of a still driver seen through camera noise."""
+    """Mean change between neighbouring renderings, grey levels, of a still driver seen through camera noise.
+
+    Landmarks are not smoothed here, as controls are in live use: it is the difference between columns that tells.
+    """
     rng, tracker = np.random.default_rng(0), FaceTracker()
     pictures: dict[str, list[np.ndarray]] = {"motion": [], "texture": []}
     box = None

@@ -83,6 +83,8 @@ class GeneratorConfig:
     """Steps between sample sheets, measurements and checkpoints."""
     seed: int = 0
     """Seeds weights, batches and augmentation."""
+    watch: bool = False
+    """Take up shards that appear while training (then the run is not repeatable)."""
     resume: bool = False
     """Go on from the run folder's checkpoint."""
     dry_run: bool = False
@@ -97,7 +99,7 @@ def train_generator(config: GeneratorConfig) -> None:
     """
     from trainer.texture_data import TextureData
 
-    shards = sorted(p for p in config.data.glob("*.npz") if ".part" not in p.name) if config.data.is_dir() else []
+    shards = sorted(config.data.glob("*.npz")) if config.data.is_dir() else []
     if config.dry_run:
         print(
             f"would train the {config.region} network for {config.steps} steps on {len(shards)} shards of {config.data}"

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -47,6 +48,8 @@ class PrepareConfig:
     """Where tracked landmarks are kept."""
     output: Path = Path("data/texture")
     """Folder of shards."""
+    kinds: tuple[Literal["pairs", "clips", "stills"], ...] = ("pairs", "clips", "stills")
+    """Stills of one person shown to each other, clips, stills closed and reopened."""
     stills: int = 400
     """Stills with an open mouth to close and reopen, at most."""
     portraits: int = 2
@@ -110,7 +113,9 @@ class _Maker:
     def of_clip(self, path: Path, person: str, rng: np.random.Generator) -> Iterator[tuple[str, str, bool, Sample]]:
         """Frames of a clip shown to a few of its frames."""
         tracked = clip(path, self.config.cache_dir)
-        frames, points = cut_frames(path, tracked)
+        matrix, numbers, points = place_face(tracked, path)
+        frames = list(cut_frames(path, matrix, numbers).values())
+        points = points[: len(frames)]
         for first in _portraits(points, self.config.portraits, rng):
             size = (_FRAME_PX, _FRAME_PX)
             generator = self.tools.generator(frames[first], points[first])
@@ -134,7 +139,8 @@ def prepare(config: PrepareConfig) -> None:
     config.output.mkdir(parents=True, exist_ok=True)
     _check_version(config)
     maker = _Maker(config)
-    jobs = list(_jobs(config, maker))
+    prefixes = tuple(kind.removesuffix("s") for kind in config.kinds)
+    jobs = [job for job in _jobs(config, maker) if job.name.startswith(prefixes)]
     if config.dry_run:
         print(f"would write {len(jobs)} shards into {config.output}")
         return
@@ -212,37 +218,40 @@ def _check_version(config: PrepareConfig) -> None:
         )
 
 
-def cut_frames(path: Path, tracked: Clip) -> tuple[list[np.ndarray], np.ndarray]:
-    """Frames cut to the face's place in the clip, and their landmarks `(F, 478, 3)`; those without a face are left out.
+def place_face(tracked: Clip, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where a clip's face lies: `(2, 3)` crop_from_frame, the frames with a face, their landmarks in the crop.
 
     Raises:
         InputError: no frame has a face.
     """
     points = tracked.landmarks_px
-    known = np.isfinite(points[:, 0, 0])
-    if not known.any():
+    known = np.flatnonzero(np.isfinite(points[:, 0, 0]))
+    if not len(known):
         raise InputError(f"{path}: no face in any frame.")
     centre = np.median(points[known][:, :, :2].mean(1), 0)
-    height = np.median(np.ptp(points[known][:, :, 1], 1))
-    half = _FRAME_REACH * height / 2
+    half = _FRAME_REACH * np.median(np.ptp(points[known][:, :, 1], 1)) / 2
     zoom = _FRAME_PX / (2 * half)
     matrix = np.array([[zoom, 0, -(centre[0] - half) * zoom], [0, zoom, -(centre[1] - half) * zoom]])
-    video, frames, kept = cv2.VideoCapture(str(path)), [], []
-    for index in range(len(points)):
-        ok, bgr = video.read()
-        if not ok:
-            break
-        if known[index]:
-            if zoom < 0.6:
-                sigma = 0.4 / zoom
-                bgr = cv2.GaussianBlur(bgr, (0, 0), sigma)
-            cut = cv2.warpAffine(bgr, matrix, (_FRAME_PX, _FRAME_PX), borderMode=cv2.BORDER_REPLICATE)
-            frames.append(cv2.cvtColor(cut, cv2.COLOR_BGR2RGB))
-            kept.append(index)
-    video.release()
-    moved = points[kept] * zoom
+    moved = points[known] * zoom
     moved[..., :2] += matrix[:, 2]
-    return frames, moved.astype(np.float32)
+    return matrix, known, moved.astype(np.float32)
+
+
+def cut_frames(path: Path, matrix: np.ndarray, wanted: np.ndarray) -> dict[int, np.ndarray]:
+    """Frames `wanted` of a clip, cut by `matrix` (see `place_face`), RGB."""
+    zoom, chosen, out = matrix[0, 0], {int(i) for i in wanted}, {}
+    video = cv2.VideoCapture(str(path))
+    for index in range(max(chosen) + 1):
+        if not video.grab():
+            break
+        if index in chosen:
+            bgr = video.retrieve()[1]
+            if zoom < 0.6:  # cv2.warpAffine does not filter when shrinking
+                bgr = cv2.GaussianBlur(bgr, (0, 0), 0.4 / zoom)
+            bgr = cv2.warpAffine(bgr, matrix, (_FRAME_PX, _FRAME_PX), borderMode=cv2.BORDER_REPLICATE)
+            out[index] = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    video.release()
+    return out
 
 
 def openness(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

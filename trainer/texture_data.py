@@ -67,7 +67,7 @@ class TextureData:
         )
         fits = self._misfit() < _MOST_MISFIT
         self.left_out = int((~fits).sum())
-        self.region = region
+        self.region, self.shard_count = region, len(shards)
         self.next_step = 1 if region == "mouth" else 2
         unseen = np.array([is_held_out(str(p)) for p in self.person])
         if unseen.all() or not unseen.any():

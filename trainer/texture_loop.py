@@ -69,6 +69,8 @@ def fit(config: GeneratorConfig, data: TextureData) -> None:
                 bar.update(task, completed=step)
                 if step % config.sample_every == 0 or is_over:
                     run.report(step)
+                    if config.watch:
+                        run.take_up_shards()
     except KeyboardInterrupt:
         log.warning("interrupted at step %d: go on with --resume --run-dir %s", step, config.run_dir)
         run.save(step - 1)
@@ -109,7 +111,15 @@ class _Run:
         self.checkpoint_path = config.run_dir / "checkpoint.safetensors"
         # A fixed sheet: held-out people, the most instructive examples first.
         order = np.argsort(-data._interest()[data.held_out], kind="stable")
-        self.sheet = data.held_out[order][:: max(1, len(order) // (2 * _SHEET_ROWS))][:_SHEET_ROWS]
+        sheet = data.held_out[order][:: max(1, len(order) // (2 * _SHEET_ROWS))][:_SHEET_ROWS]
+        self.sheet = data.plain(sheet)
+
+    def take_up_shards(self) -> None:
+        """Read the data anew if there is more of it; the sheet keeps its examples."""
+        shards = sorted(self.config.data.glob("*.npz"))
+        if len(shards) > self.data.shard_count:
+            self.data = TextureData(shards, self.config.region, seed=self.config.seed + len(self.rows) + 1)
+            log.info("now %d examples of %d people", len(self.data.train), self.data.person_count)
 
     def step(self, step: int, done: float) -> dict[str, float]:
         """One optimiser step at the share `done` of the whole course."""
@@ -221,7 +231,7 @@ class _Run:
     @torch.no_grad()
     def draw(self, step: int) -> None:
         """The fixed sheet: portrait, moved, attention, colour, result, answer."""
-        moved, rest, answer, actions = self.to_device(self.data.plain(self.sheet))
+        moved, rest, answer, actions = self.to_device(self.sheet)
         painted = self.ema(moved, rest, actions)
         attention = painted.attention.expand(-1, 3, -1, -1) * 2 - 1
         columns = [rest[:, :3], moved[:, :3], attention, painted.colour, painted.picture, answer]
