@@ -17,6 +17,7 @@ from puppet.stats import Stats
 
 if TYPE_CHECKING:  # what takes long to import is imported where it is opened, in threads
     from puppet.estimate import AuEstimator
+    from puppet.generate.painter import TextureNetworks
     from puppet.portrait import Portrait
     from puppet.track import FaceTracker
 
@@ -62,6 +63,7 @@ def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
     size = parse_size(options.portrait.size) if options.portrait.size else None
     framing = options.portrait.framing or ("full" if options.portrait.target else "head")
 
+    texture = open_texture(options)
     # Not the one that watches the driver: that one learns the driver's face, and serves another thread.
     estimator = AuEstimator(engine=options.engine.engine, device=options.engine.device)
 
@@ -75,7 +77,17 @@ def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
         size = puppet.size
         return puppet
 
-    return Gallery(paths, load)
+    return Gallery(paths, load, shared=[estimator, texture] if texture else [estimator])
+
+
+def open_texture(options: Options) -> TextureNetworks | None:
+    """The texture networks, for all portraits; None: motion alone."""
+    from puppet.generate.painter import MODELS, TextureNetworks
+
+    choice = options.portrait.texture
+    if choice == "off" or (choice == "auto" and not any(MODELS.glob("texture_*.onnx"))):
+        return None
+    return TextureNetworks(engine=options.engine.engine, device=options.engine.device)
 
 
 def open_tracker() -> FaceTracker:

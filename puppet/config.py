@@ -39,9 +39,10 @@ class PortraitOptions:
         Literal["auto", "full", "head"], _option("Whole picture, or head and shoulders.", default="full")
     ] = "auto"
     size: Annotated[str | None, _option("Published size.", "WxH", "portrait's aspect, short side 512")] = None
-    texture: Annotated[Literal["on", "off"], _option("Paint what motion uncovers; off: move only.", default="on")] = (
-        "on"
-    )
+    texture: Annotated[
+        Literal["auto", "on", "off"],
+        _option("Paint what motion uncovers; off: move only.", default="on where packaged"),
+    ] = "auto"
 
 
 @dataclass(frozen=True)

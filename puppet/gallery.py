@@ -26,14 +26,14 @@ class Gallery(Generic[P]):
     """Shows one portrait and loads its neighbour ahead, in a thread.
 
     `load(path)` makes a portrait or raises a PuppetError. The first one that can be loaded is `current` at once; a
-    neighbour that can't be is left out with a warning.
+    neighbour that can't be is left out with a warning. `shared` is what portraits are loaded with; it is closed last.
 
     Raises:
         PuppetError: the only portrait, or every one, can't be loaded.
     """
 
-    def __init__(self, paths: Sequence[Path], load: Callable[[Path], P]) -> None:
-        self._paths, self._load = list(paths), load
+    def __init__(self, paths: Sequence[Path], load: Callable[[Path], P], *, shared: Sequence[Closable] = ()) -> None:
+        self._paths, self._load, self._shared = list(paths), load, shared
         self._place = 0
         self._wanted: int | None = None
         self._ahead: dict[Path, Future[P]] = {}
@@ -84,6 +84,8 @@ class Gallery(Generic[P]):
             if future.done() and not future.cancelled() and future.exception() is None:
                 future.result().close()
         self.current.close()
+        for part in self._shared:
+            part.close()
 
     def _start(self, place: int) -> None:
         path = self._paths[place]
