@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def plan(options: Options) -> list[str]:
     side = "mirrored" if retarget.mirror else "not mirrored"
     size, rate = options.portrait.size or "short side 512", f"{publish.fps:g}" if publish.fps else "the driver's"
     return [
-        f"portrait  {options.portrait.target or demo_portrait()}, face {options.portrait.face}",
+        f"portrait  {options.portrait.target or demo_portrait()}, face {options.portrait.face}, {framing_of(options)}",
         f"driver    {options.driver.driver}, {order}",
         f"retarget  {retarget.preset}, gain {parse_gains(retarget.gain)}, mute {list(retarget.mute)}, "
         f"head {retarget.head:g}, {side}",
@@ -54,6 +54,13 @@ def is_file(options: Options) -> bool:
     return options.driver.driver.partition(":")[0] != "camera"
 
 
+def framing_of(options: Options) -> Literal["full", "head"]:
+    """How much of the picture is shown; the demo portrait shows more suit than face."""
+    if options.portrait.framing != "auto":
+        return options.portrait.framing
+    return "full" if options.portrait.target else "head"
+
+
 def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
     """The portraits at `paths`, all of the first one's published size; their own expressions are read."""
     from puppet.estimate import AuEstimator
@@ -61,7 +68,7 @@ def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
     from puppet.track import Face
 
     size = parse_size(options.portrait.size) if options.portrait.size else None
-    framing = options.portrait.framing or ("full" if options.portrait.target else "head")
+    framing = framing_of(options)
 
     texture = open_texture(options)
     # Not the one that watches the driver: that one learns the driver's face, and serves another thread.

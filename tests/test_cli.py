@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from puppet import cli, config
+from puppet import assembly, cli, config
 from puppet.errors import ConfigError
 
 
@@ -103,6 +103,11 @@ def test_dry_run_prints_the_plan_and_opens_nothing(capsys):
     assert cli.main("--target none.jpg --driver none.mp4 --record out.mp4 --dry-run".split()) == 0
     out = capsys.readouterr().out
     assert "none.mp4" in out and "out.mp4" in out
+
+
+@pytest.mark.parametrize(("args", "framing"), [("--driver demo", "head"), ("--target a.jpg", "full")])
+def test_only_the_demo_portrait_is_cut_to_the_head(args, framing):
+    assert assembly.framing_of(cli.parse(args.split())) == framing
 
 
 def test_every_default_passes_its_own_check():
