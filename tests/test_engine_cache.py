@@ -100,6 +100,7 @@ def test_an_engine_that_answers_wrongly_is_refused_and_not_kept(model, cache, ma
 
 def test_auto_takes_the_next_and_says_why(model, cache, made_up, caplog):
     made_up(WrongEngine)
+    model = model.rename(model.with_name("fallback.onnx"))
     attempts = []
     with caplog.at_level(logging.INFO):
         engine = engines.load(model, cache=cache, attempts=attempts)

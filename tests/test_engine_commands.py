@@ -8,7 +8,7 @@ from onnx_models import model_bytes
 
 @pytest.fixture
 def model(tmp_path):
-    path = tmp_path / "small.onnx"
+    path = tmp_path / "commands.onnx"
     path.write_bytes(model_bytes())
     return path
 
@@ -16,11 +16,11 @@ def model(tmp_path):
 def test_build_list_clean(model, tmp_path, capsys):
     cache = str(tmp_path / "cache")
     assert main(["build", str(model), "--backend", "openvino", "--cache", cache]) == 0
-    assert "engine small.onnx: openvino" in capsys.readouterr().out
+    assert "engine commands.onnx: openvino" in capsys.readouterr().out
     assert main(["list", "--cache", cache]) == 0
     shown = capsys.readouterr().out
     assert "1 engines" in shown
-    assert "small.onnx openvino fp32" in shown
+    assert "commands.onnx openvino fp32" in shown
     assert "openvino    cpu   runs here" in shown
     assert main(["clean", "--cache", cache]) == 0
     assert "1 engines removed" in capsys.readouterr().out
