@@ -1,7 +1,8 @@
 """Estimate: tracked landmarks to the control vector (facial actions, gaze, head pose).
 
 The head pose is geometry: the similarity that lays the landmarks of the stiff part of the face on the rig's mean. What
-is left after it goes through a small network (`python -m trainer au`).
+is left after it goes through a small network (`python -m trainer au`), together with the driver's own face at rest
+once that is known (`puppet.neutral`).
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import numpy as np
 import engines
 from puppet import facs
 from puppet.landmarks import LEFT_IRIS, RIGHT_IRIS, STIFF, TRACKED_COUNT
+from puppet.neutral import NeutralFace
 from puppet.pose import angles_from_rotation
 from puppet.rig import LandmarkRig
 from puppet.track import Face
 
 MODEL_PATH = Path(__file__).parent / "models" / "au_regressor.onnx"
 _TO_RIG = np.array([1.0, -1.0, -1.0])
+_GAZE = [facs.INDEX[name] for name in facs.GAZE_NAMES]
+_HEAD = [facs.INDEX[name] for name in facs.HEAD_NAMES]
 _FULL_CONFIDENCE_CM, _NO_CONFIDENCE_CM = 0.35, 1.2  # misfit of the stiff landmarks to the rig's mean
 _SURE_YAW_RAD, _LOST_YAW_RAD = 0.6, 1.2
 
@@ -39,7 +43,10 @@ class Estimate:
 
 
 class AuEstimator:
-    """Runs the AU regressor on tracked faces.
+    """Runs the AU regressor on tracked faces of one driver, frame by frame.
+
+    The driver's resting face is found as frames come in and makes estimates better after a third of a second; `neutral`
+    holds it. `learn_neutral=False` takes every face on its own (stills of different people).
 
     Raises:
         EngineError: the model or the backend does not load.
@@ -52,10 +59,14 @@ class AuEstimator:
         device: str = "auto",
         model: str | Path = MODEL_PATH,
         rig: LandmarkRig | None = None,
+        learn_neutral: bool = True,
     ) -> None:
         rig = rig or LandmarkRig.load()
         self._mean_cm = rig.mean_cm[:TRACKED_COUNT].astype(np.float64)
         self._engine = engines.load(model, backend=engine, device=device, threads=1)  # too small for two
+        self._learn_neutral = learn_neutral
+        self._last: np.ndarray | None = None
+        self.neutral = NeutralFace()
 
     @property
     def engine_info(self) -> engines.EngineInfo:
@@ -65,20 +76,41 @@ class AuEstimator:
     def estimate(self, face: Face) -> Estimate:
         """The control vector of one face."""
         aligned = align(face.landmarks_px, self._mean_cm)
-        angles = np.array(angles_from_rotation(aligned.rotation), np.float32)
-        out = self._engine.run(
-            {"landmarks_cm": aligned.landmarks_cm[None].astype(np.float32), "head_rad": angles[None]}
-        )
+        head_rad = np.array(angles_from_rotation(aligned.rotation), np.float32)
+        landmarks_cm = aligned.landmarks_cm.astype(np.float32)
+        intensities, gaze_rad = self._regress(landmarks_cm, head_rad)
+        self._last = landmarks_cm
         control = facs.rest()
-        control[: facs.INTENSITY_COUNT] = out["intensities"][0]
-        control[[facs.INDEX[name] for name in facs.GAZE_NAMES]] = out["gaze_rad"][0]
-        control[[facs.INDEX[name] for name in facs.HEAD_NAMES]] = *angles, *_placement(face)
+        control[: facs.INTENSITY_COUNT] = intensities
+        control[_GAZE] = gaze_rad
+        control[_HEAD] = *head_rad, *_placement(face)
         low, high = facs.LOW.copy(), facs.HIGH.copy()
         low[-3:], high[-3:] = -np.inf, np.inf  # shift and scale are still in picture units here
-        return Estimate(np.clip(control, low, high), _confidence(aligned, self._mean_cm, angles))
+        return Estimate(np.clip(control, low, high), _confidence(aligned, self._mean_cm, head_rad))
+
+    def set_neutral(self) -> None:
+        """The face of the last estimate is the driver at rest. Does nothing before a face was seen."""
+        if self._last is not None:
+            self.neutral.set(self._last)
 
     def close(self) -> None:
         self._engine.close()
+
+    def _regress(self, landmarks_cm: np.ndarray, head_rad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Intensities and gaze. One batch of two: without the neutral, to judge how calm the face is, and with it."""
+        neutral = self.neutral.landmarks_cm
+        out = self._engine.run(
+            {
+                "landmarks_cm": np.stack([landmarks_cm, landmarks_cm]),
+                "head_rad": np.stack([head_rad, head_rad]),
+                "neutral_cm": np.stack([landmarks_cm, landmarks_cm if neutral is None else neutral]),
+                "has_neutral": np.array([[0.0], [0.0 if neutral is None else 1.0]], np.float32),
+            }
+        )
+        intensities = np.clip(out["intensities"], 0, facs.MAX_INTENSITY)
+        if self._learn_neutral:
+            self.neutral.observe(landmarks_cm, intensities[0], head_rad)
+        return intensities[1], out["gaze_rad"][1]
 
 
 @dataclass(frozen=True)

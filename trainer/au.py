@@ -13,18 +13,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from rich.progress import track as progress
 
 from puppet import facs
 from puppet.errors import ConfigError
 from puppet.estimate import MODEL_PATH
+from puppet.landmarks import TRACKED_COUNT
 from puppet.rig import LandmarkRig
 from trainer.au_model_params import RegressorParams
-from trainer.au_noise import TrackerNoise, tracker_noise
+from trainer.au_noise import TrackerNoise, smooth_errors, tracker_noise
+from trainer.au_photos import load_photos
 from trainer.au_rig import FIELDS, Samples, rig_samples
 from trainer.au_sampling import mirrored_columns
+from trainer.compression import Compression
+from trainer.openface_labels import labelled_videos
 from trainer.split import is_held_out
 
 log = logging.getLogger(__name__)
+
+_CHUNK = 8192
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class AuConfig:
     """Share of photographs put on another person's resting face."""
     photo_jitter: float = 0.3
     """Strength of tracker jitter added to photographs, which have their own."""
+    smooth_error_cm: float = 0.06
+    """Largest size of random smooth displacements added to every sample."""
     neutral_share: float = 0.65
     """Share of samples that come with the person's neutral; the rest teach single faces."""
     evaluate_every: int = 1000
@@ -121,10 +130,13 @@ def _logged(path: Path) -> Iterator[None]:
 
 @dataclass
 class AuData:
-    """Training pools, refreshed as training goes, and fixed held-out sets."""
+    """Training pools, refreshed as training goes, and fixed held-out sets; all compressed."""
 
     rig: LandmarkRig
     noise: TrackerNoise
+    compression: Compression
+    jitter: np.ndarray  # (M, K) float32
+    smooth: np.ndarray  # (4096, K) float32, of displacements of 1 cm
     faces: Samples
     photos: Samples | None
     held_out: dict[str, Samples]
@@ -136,26 +148,37 @@ class AuData:
         noise = tracker_noise(config.faces_dir, config.cache_dir, rig)
         unseen = np.array([is_held_out(person) for person in noise.persons])
         held_out = {"rig": rig_samples(np.random.default_rng(12345), config.held_out, rig, noise.of(unseen))}
-        photos = None
+        noise, photos = noise.of(~unseen), None
         if config.photos:
-            from trainer.au_photos import load_photos
-
-            seen_photos, unseen_photos = load_photos(config.photos, rig)
-            photos, held_out["photos"] = seen_photos, unseen_photos
+            photos, held_out["photos"] = load_photos(config.photos, rig)
         if config.labels is not None:
-            from trainer.openface_labels import labelled_videos
-
             videos = labelled_videos(config.labels, config.cache_dir, rig)
             photos = videos if photos is None else Samples.concatenate([photos, videos])
-        noise = noise.of(~unseen)
-        chunks = [rig_samples(rng, min(8192, config.pool), rig, noise) for _ in range(max(1, config.pool // 8192))]
-        return cls(rig, noise, Samples.concatenate(chunks), photos, held_out, rng)
+        chunk = min(_CHUNK, config.pool)
+        first = rig_samples(rng, chunk, rig, noise)
+        seen = first.landmarks_cm if photos is None else np.concatenate([first.landmarks_cm, photos.landmarks_cm])
+        seen = seen[rng.permutation(len(seen))]
+        compression = Compression.fit(seen, noise.jitter_cm, noise.mirror, config.network.components)
+        chunks = [compression.samples(first)]
+        for _ in progress(range(config.pool // chunk - 1), description="making rig faces"):
+            chunks.append(compression.samples(rig_samples(rng, chunk, rig, noise)))
+        return cls(
+            rig=rig,
+            noise=noise,
+            compression=compression,
+            jitter=compression.errors(noise.jitter_cm),
+            smooth=compression.errors(smooth_errors(rng, rig.mean_cm[:TRACKED_COUNT], 4096)),
+            faces=Samples.concatenate(chunks),
+            photos=None if photos is None else compression.samples(photos),
+            held_out={name: compression.samples(samples) for name, samples in held_out.items()},
+            rng=rng,
+        )
 
     def refresh(self, count: int) -> None:
         """Replace `count` rig faces by new ones."""
         if count == 0:
             return
-        new = rig_samples(self.rng, count, self.rig, self.noise)
+        new = self.compression.samples(rig_samples(self.rng, count, self.rig, self.noise))
         places = self.rng.choice(len(self.faces.intensities), count, replace=False)
         for name in FIELDS:
             getattr(self.faces, name)[places] = getattr(new, name)
@@ -166,7 +189,13 @@ class AuData:
         parts = [self.faces.take(self.rng.integers(len(self.faces.intensities), size=count))]
         if count < size and self.photos is not None:
             parts.append(self._photos(size - count, config))
-        samples = self._half_mirrored(Samples.concatenate(parts))
+        samples = Samples.concatenate(parts)
+        flip = self.rng.random(size) < 0.5
+        flipped = mirror(samples.take(flip), self.compression)
+        for name in FIELDS:
+            getattr(samples, name)[flip] = getattr(flipped, name)
+        strength = self.rng.uniform(0, config.smooth_error_cm, (size, 1)).astype(np.float32)
+        samples.landmarks_cm[:] += strength * self.smooth[self.rng.integers(len(self.smooth), size=size)]
         samples.neutral_cm[self.rng.random(size) >= config.neutral_share] = np.nan
         return samples
 
@@ -177,39 +206,34 @@ class AuData:
         people and mixtures of actions than photographs.
         """
         rng, photos = self.rng, self.photos
-        chosen = photos.take(rng.integers(len(photos.intensities), size=count))
-        other = photos.take(rng.integers(len(photos.intensities), size=count))
-        action, other_action = chosen.landmarks_cm - chosen.neutral_cm, other.landmarks_cm - other.neutral_cm
-        known = np.isfinite(action[:, 0, 0]) & np.isfinite(other_action[:, 0, 0])
+        chosen, other = (photos.take(rng.integers(len(photos.intensities), size=count)) for _ in range(2))
+        known = (np.isfinite(chosen.neutral_cm) & np.isfinite(other.neutral_cm)).all(1, keepdims=True)
+        action = np.where(known, chosen.landmarks_cm - chosen.neutral_cm, 0)
+        other_action = np.where(known, other.landmarks_cm - other.neutral_cm, 0)
+        share = np.where(known & (rng.random((count, 1)) < config.blend), rng.beta(0.5, 0.5, (count, 1)), 1.0)
+        share = share.astype(np.float32)
+        swap = known & (rng.random((count, 1)) < config.swap)
+        rest = np.where(swap, other.neutral_cm, chosen.neutral_cm)
+        landmarks = np.where(known, rest + action * share + other_action * (1 - share), chosen.landmarks_cm)
+        landmarks += config.photo_jitter * self.jitter[rng.integers(len(self.jitter), size=count)]
 
-        blend = np.where(known & (rng.random(count) < config.blend), rng.beta(0.5, 0.5, count), 1.0).astype(np.float32)
-        swap = known & (rng.random(count) < config.swap)
-        rest = np.where(swap[:, None, None], other.neutral_cm, chosen.neutral_cm)
-        mixed = np.nan_to_num(action) * blend[:, None, None] + np.nan_to_num(other_action) * (1 - blend[:, None, None])
-        landmarks = np.where(known[:, None, None], rest + mixed, chosen.landmarks_cm)
-        jitter = self.noise.jitter_cm[rng.integers(len(self.noise.jitter_cm), size=count)]
-        b = blend[:, None]
+        def blended(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+            return np.where(share < 1, a * share + b * (1 - share), a)
+
         return Samples(
-            landmarks_cm=(landmarks + config.photo_jitter * jitter).astype(np.float32),
+            landmarks_cm=landmarks,
             neutral_cm=rest,
-            head_rad=chosen.head_rad * b + other.head_rad * (1 - b),
-            intensities=chosen.intensities * b + other.intensities * (1 - b),
-            gaze_rad=chosen.gaze_rad * b + np.where(b < 1, other.gaze_rad * (1 - b), 0),
+            head_rad=blended(chosen.head_rad, other.head_rad),
+            intensities=blended(chosen.intensities, other.intensities),
+            gaze_rad=blended(chosen.gaze_rad, other.gaze_rad),
         )
 
-    def _half_mirrored(self, samples: Samples) -> Samples:
-        flip = self.rng.random(len(samples.intensities)) < 0.5
-        flipped = mirror(samples.take(flip), self.noise.mirror)
-        for name in FIELDS:
-            getattr(samples, name)[flip] = getattr(flipped, name)
-        return samples
 
-
-def mirror(samples: Samples, mirror_map: np.ndarray) -> Samples:
-    """What the mirror shows: landmarks and sides swapped, yaw, roll and sideways gaze negated."""
+def mirror(samples: Samples, compression: Compression) -> Samples:
+    """What the mirror shows, of compressed samples: sides swapped, yaw, roll and sideways gaze negated."""
     return Samples(
-        samples.landmarks_cm[:, mirror_map] * np.array([-1, 1, 1], np.float32),
-        samples.neutral_cm[:, mirror_map] * np.array([-1, 1, 1], np.float32),
+        samples.landmarks_cm @ compression.mirror,
+        samples.neutral_cm @ compression.mirror,
         samples.head_rad * np.array([-1, 1, -1], np.float32),
         samples.intensities[:, mirrored_columns()],
         samples.gaze_rad * np.array([-1, 1], np.float32),

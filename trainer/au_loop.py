@@ -38,8 +38,7 @@ def fit_regressor(config: AuConfig, data: AuData, run_dir: Path) -> None:
 
     torch.manual_seed(config.seed)
     model = AuRegressor(config.network)
-    first = data.faces if data.photos is None else Samples.concatenate([data.faces, data.photos])
-    model.standardise(first.landmarks_cm[::5], first.neutral_cm[::5])
+    model.take(data.compression, data.faces)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     start, rows = _resume(run_dir, model, optimiser) if config.resume else (0, [])
 

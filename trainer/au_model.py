@@ -12,22 +12,24 @@ from torch import Tensor, nn
 from puppet import facs
 from puppet.landmarks import TRACKED_COUNT
 from trainer.au_model_params import RegressorParams
+from trainer.au_rig import Samples
+from trainer.compression import Compression
 
 HEAD_SCALE = 5.0
 """Brings head angles, rad, to the spread of the other inputs."""
 
 
 class AuRegressor(nn.Module):
-    """Aligned landmarks, the person's resting landmarks and head angles to intensities and gaze.
+    """Components of aligned landmarks and of the person's resting landmarks, and head angles, to intensities and gaze.
 
-    Inputs are standardised inside, so that the exported graph takes `puppet.estimate.align`'s output as it is.
+    The exported graph takes `puppet.estimate.align`'s landmarks as they are: `export_onnx` folds the components in.
     """
 
     def __init__(self, params: RegressorParams) -> None:
         super().__init__()
-        count = TRACKED_COUNT * 3
-        self.register_buffer("face_mean", torch.zeros(count))
-        self.register_buffer("face_scale", torch.ones(count))
+        count = params.components
+        self.register_buffer("mean", torch.zeros(TRACKED_COUNT * 3))
+        self.register_buffer("basis", torch.zeros(TRACKED_COUNT * 3, count))
         self.register_buffer("change_scale", torch.ones(count))
         layers, width = [], 2 * count + 4
         for hidden in params.hidden:
@@ -37,31 +39,26 @@ class AuRegressor(nn.Module):
         self.intensities = nn.Linear(width, facs.INTENSITY_COUNT)
         self.gaze = nn.Linear(width, 2)
 
-    def forward(
-        self, landmarks_cm: Tensor, head_rad: Tensor, neutral_cm: Tensor, has_neutral: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, face: Tensor, head_rad: Tensor, neutral: Tensor, has_neutral: Tensor) -> tuple[Tensor, Tensor]:
         """Intensities `(N, INTENSITY_COUNT)` (not limited) and gaze `(N, 2)` rad.
 
-        `landmarks_cm` and `neutral_cm` are `(N, 478, 3)`, `head_rad` `(N, 3)`, `has_neutral` `(N, 1)` 1 or 0; with 0
-        `neutral_cm` may be anything finite.
+        `face` and `neutral` are components `(N, K)`, `head_rad` `(N, 3)`, `has_neutral` `(N, 1)` 1 or 0; with 0
+        `neutral` may be anything finite.
         """
-        face = landmarks_cm.flatten(1)
-        change = (face - neutral_cm.flatten(1)) * self.change_scale * has_neutral
-        x = torch.cat([(face - self.face_mean) * self.face_scale, change, HEAD_SCALE * head_rad, has_neutral], 1)
-        hidden = self.body(x)
+        change = (face - neutral) * self.change_scale * has_neutral
+        hidden = self.body(torch.cat([face, change, HEAD_SCALE * head_rad, has_neutral], 1))
         return self.intensities(hidden) * facs.MAX_INTENSITY, self.gaze(hidden)
 
-    def standardise(self, landmarks_cm: np.ndarray, neutral_cm: np.ndarray) -> None:
-        """Take mean and spread from data `(N, 478, 3)`; coordinates that hardly vary don't get blown up."""
-        face = landmarks_cm.reshape(len(landmarks_cm), -1)
-        change = face - neutral_cm.reshape(len(neutral_cm), -1)
-        self.face_mean.copy_(torch.from_numpy(face.mean(0)))
-        self.face_scale.copy_(torch.from_numpy(1 / np.maximum(face.std(0), 0.05)))
-        self.change_scale.copy_(torch.from_numpy(1 / np.maximum(np.nanstd(change, 0), 0.05)))
+    def take(self, compression: Compression, samples: Samples) -> None:
+        """Keep the components' basis, and scale changes by their spread in compressed samples."""
+        self.mean.copy_(torch.from_numpy(compression.mean))
+        self.basis.copy_(torch.from_numpy(compression.basis))
+        spread = np.nanstd(samples.landmarks_cm - samples.neutral_cm, 0)
+        self.change_scale.copy_(torch.from_numpy(1 / np.maximum(spread, 0.1)))
 
 
 def export_onnx(model: AuRegressor, path: Path, metadata: dict[str, str]) -> None:
-    """Write the network as one ONNX file: inputs as `forward`, outputs `intensities` and `gaze_rad`.
+    """Write the network as one ONNX file: `landmarks_cm`, `head_rad`, `neutral_cm`, `has_neutral` in, intensities out.
 
     The graph is written node by node: it is small, and no exporter stands between the weights and the file.
     """
@@ -83,17 +80,29 @@ def export_onnx(model: AuRegressor, path: Path, metadata: dict[str, str]) -> Non
         bias = constant(f"{output}.bias", gain * layer.bias.detach().numpy())
         return node("Gemm", [x, weight, bias], output, transB=1)
 
+    layers = [m for m in model.body if isinstance(m, nn.Linear)]
+    count = model.basis.shape[1]
+    first = layers[0].weight.detach()
+    on_face, on_change, on_rest = (
+        first[:, :count],
+        first[:, count : 2 * count] * model.change_scale,
+        first[:, 2 * count :],
+    )
+    folded = {"face": model.basis @ on_face.T, "change": model.basis @ on_change.T, "rest": on_rest.T.contiguous()}
+    weight = {name: constant(f"input.{name}", value.numpy()) for name, value in folded.items()}
+
     face = node("Flatten", ["landmarks_cm"], "face", axis=1)
-    neutral = node("Flatten", ["neutral_cm"], "neutral", axis=1)
-    centred = node("Sub", [face, constant("face_mean", model.face_mean)], "centred")
-    scaled = node("Mul", [centred, constant("face_scale", model.face_scale)], "scaled")
-    change = node("Sub", [face, neutral], "change")
-    change = node("Mul", [change, constant("change_scale", model.change_scale)], "scaled_change")
+    centred = node("Sub", [face, constant("mean", model.mean)], "centred")
+    x = node("Gemm", [centred, weight["face"], constant("input.bias", layers[0].bias.detach().numpy())], "from_face")
+    change = node("Sub", [face, node("Flatten", ["neutral_cm"], "neutral", axis=1)], "change")
     change = node("Mul", [change, "has_neutral"], "known_change")
+    x = node("Add", [x, node("MatMul", [change, weight["change"]], "from_change")], "from_landmarks")
     head = node("Mul", ["head_rad", constant("head_scale", np.array(HEAD_SCALE, np.float32))], "head")
-    x = node("Concat", [scaled, change, head, "has_neutral"], "input", axis=1)
-    for i, layer in enumerate(m for m in model.body if isinstance(m, nn.Linear)):
-        x = linear(layer, x, f"hidden{i}")
+    rest = node("Concat", [head, "has_neutral"], "rest", axis=1)
+    x = node("Add", [x, node("MatMul", [rest, weight["rest"]], "from_rest")], "hidden0")
+    for i, layer in enumerate(layers):
+        if i:
+            x = linear(layer, x, f"hidden{i}")
         x = node("Mul", [x, node("Sigmoid", [x], f"gate{i}")], f"silu{i}")
     linear(model.intensities, x, "intensities", facs.MAX_INTENSITY)
     linear(model.gaze, x, "gaze_rad")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class RegressorParams:
     """Shape of the network."""
 
+    components: int = 256
+    """Principal components of the landmarks that the network sees."""
     hidden: tuple[int, ...] = (256, 256, 128)
     """Widths of the hidden layers."""
     dropout: float = 0.0

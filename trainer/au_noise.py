@@ -94,7 +94,7 @@ def _jitter(faces_dir: Path, pictures: Stills, rig: LandmarkRig) -> np.ndarray:
     for i in progress(rng.permutation(len(pictures.files))[:JITTER_STILLS], description="measuring jitter"):
         rgb, shots = read_rgb(faces_dir / str(pictures.files[i])), []
         for _ in range(JITTER_SHOTS):
-            face = tracker.track(disturb(rng, rgb))
+            face = tracker.track(Camera.random(rng, rgb.shape[1::-1]).take(rng, rgb))
             if face is not None:
                 shots.append(align(face.landmarks_px, mean).landmarks_cm)
         if len(shots) >= 3:
@@ -107,15 +107,45 @@ def _jitter(faces_dir: Path, pictures: Stills, rig: LandmarkRig) -> np.ndarray:
     return jitter[size < np.quantile(size, 0.98)]  # the rest lost the face
 
 
-def disturb(rng: np.random.Generator, rgb: np.ndarray, strength: float = 1.0) -> np.ndarray:
-    """The picture as another camera might take it: moved, scaled, tilted, brighter or darker, noisy, compressed."""
-    height, width = rgb.shape[:2]
-    centre = ((width - 1) / 2, (height - 1) / 2)
-    matrix = cv2.getRotationMatrix2D(centre, rng.normal(0, 3 * strength), 1 + strength * rng.uniform(-0.25, 0.05))
-    matrix[:, 2] += rng.normal(0, 0.03 * strength, 2) * (width, height)
-    moved = cv2.warpAffine(rgb, matrix, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
-    light, grain = 1 + strength * rng.uniform(-0.4, 0.25), rng.uniform(0.5, 6 * strength)
-    lit = moved.astype(np.float32) * light + rng.normal(0, grain, moved.shape)
-    quality = int(rng.integers(95 - round(60 * strength), 96))
-    _, data = cv2.imencode(".jpg", np.clip(lit, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+def smooth_errors(rng: np.random.Generator, mean_cm: np.ndarray, count: int, length_cm: float = 1.5) -> np.ndarray:
+    """`(count, 478, 3)` float32 random smooth displacements of about 1 cm: a Gaussian process over the face.
+
+    The pools above are small; a network learns the few directions in which they never err and trusts those too much.
+    """
+    distance = np.linalg.norm(mean_cm[:, None] - mean_cm[None], axis=-1)
+    power, vectors = np.linalg.eigh(np.exp(-0.5 * (distance / length_cm) ** 2))
+    root = vectors * np.sqrt(power.clip(0))
+    return np.einsum("pk,nkd->npd", root, rng.standard_normal((count, len(mean_cm), 3))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera's place, light, grain and compression: the same for all frames of one recording."""
+
+    matrix: np.ndarray  # (2, 3) affine
+    light: float
+    grain: float
+    quality: int
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, size: tuple[int, int], strength: float = 1.0) -> Camera:
+        """`size` (width, height); `strength` 1 is a bad webcam."""
+        width, height = size
+        zoom = 1 + strength * rng.uniform(-0.25, 0.05)
+        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), rng.normal(0, 3 * strength), zoom)
+        matrix[:, 2] += rng.normal(0, 0.03 * strength, 2) * (width, height)
+        return cls(
+            matrix=matrix,
+            light=1 + strength * rng.uniform(-0.4, 0.25),
+            grain=rng.uniform(0.5, 6 * strength),
+            quality=int(rng.integers(95 - round(60 * strength), 96)),
+        )
+
+    def take(self, rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
+        """`(H, W, 3)` uint8: the picture as this camera gives it, with new grain."""
+        size = rgb.shape[1::-1]
+        moved = cv2.warpAffine(rgb, self.matrix, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+        grain = rng.standard_normal(moved.shape, np.float32) * np.float32(self.grain)
+        lit = np.clip(moved * np.float32(self.light) + grain, 0, 255).astype(np.uint8)
+        _, data = cv2.imencode(".jpg", lit, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
+        return cv2.imdecode(data, cv2.IMREAD_COLOR)

@@ -20,7 +20,7 @@ from puppet import facs
 from puppet.errors import InputError, PortraitError
 from puppet.rig import LandmarkRig
 from puppet.track import FaceTracker
-from trainer.au_noise import disturb
+from trainer.au_noise import Camera
 from trainer.au_rig import Samples, aligned_samples
 from trainer.au_sampling import sample_gaze, sample_intensities
 from trainer.split import is_held_out
@@ -28,10 +28,11 @@ from trainer.tracking import Stills, read_rgb, stills
 
 log = logging.getLogger(__name__)
 
-RESTING = 2
+RESTING = 3
 """Shots of each photograph with a neutral face: the person's neutral."""
 _MAX_YAW_RAD, _MIN_FACE_PX = 0.3, 110
 _CAMERA = 0.5  # a decent webcam, half as bad as the jitter pool's worst
+_SETTLE = 2  # frames
 _ACTING = ("AU09", "AU10", "AU12", "AU16", "AU20", "AU22", "AU26")
 _NEUTRAL_WEIGHT, _NEUTRAL_LIPS, _FACE_RESIDUAL = 0.25, 0.6, 0.035
 
@@ -80,7 +81,7 @@ def make_photos(config: PhotosConfig) -> None:
     rng, rig = np.random.default_rng(config.seed), LandmarkRig.load()
     pictures = _usable(stills(config.faces_dir, config.cache_dir), rig)
     order = rng.permutation(len(pictures.files))[: config.photos]
-    tracker = FaceTracker(static=True)
+    tracker = FaceTracker()
     columns: list[list] = [[], [], [], []]
     for i in progress(order, description="animating stills"):
         try:
@@ -114,11 +115,16 @@ def make_photos(config: PhotosConfig) -> None:
 def animate(
     rng: np.random.Generator, photo: AnimatedPhoto, tracker: FaceTracker, rig: LandmarkRig, count: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Tracked landmarks `(478, 3)` px and the control `(SIZE,)` that was rendered, for random controls."""
-    controls = random_controls(rng, rig, count)
-    shots = []
-    for control in controls:
-        face = tracker.track(disturb(rng, photo.render(control), strength=_CAMERA))
+    """Tracked landmarks `(478, 3)` px and the control `(SIZE,)` that was rendered, for random controls.
+
+    One recording by one camera, followed as live video; each control stays for as long as the tracker needs to settle.
+    """
+    shots, camera = [], None
+    for number, control in enumerate(random_controls(rng, rig, count)):
+        rgb = photo.render(control)
+        camera = camera or Camera.random(rng, rgb.shape[1::-1], strength=_CAMERA)
+        for _ in range(_SETTLE if number else 2 * _SETTLE):
+            face = tracker.track(camera.take(rng, rgb))
         if face is not None:
             shots.append((face.landmarks_px, control))
     return shots

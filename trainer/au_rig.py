@@ -19,7 +19,7 @@ _TO_IMAGE = np.array([1.0, -1.0, -1.0])
 
 @dataclass(frozen=True)
 class Samples:
-    """Aligned landmarks with what they show."""
+    """Aligned landmarks with what they show. In training the landmarks are components, see `trainer.compression`."""
 
     landmarks_cm: np.ndarray  # (N, 478, 3) float32, as `puppet.estimate.align` gives them
     neutral_cm: np.ndarray  # (N, 478, 3) float32, the same person at rest; NaN where unknown
@@ -36,8 +36,9 @@ class Samples:
 
     def inputs(self) -> dict[str, np.ndarray]:
         """What the regressor is given, by name."""
-        has_neutral = np.isfinite(self.neutral_cm[:, 0, :1])
-        neutral = np.where(has_neutral[:, None], self.neutral_cm, self.landmarks_cm)
+        has_neutral = np.isfinite(self.neutral_cm.reshape(len(self.neutral_cm), -1)[:, :1])
+        known = has_neutral.reshape(-1, *[1] * (self.neutral_cm.ndim - 1))
+        neutral = np.where(known, self.neutral_cm, self.landmarks_cm)
         return {
             "landmarks_cm": self.landmarks_cm,
             "head_rad": self.head_rad,
