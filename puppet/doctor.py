@@ -79,9 +79,9 @@ def _no_arguments(command: str, args: Sequence[str]) -> None:
 
 def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
-    if (3, 10) <= sys.version_info < (3, 13):
+    if (3, 11) <= sys.version_info < (3, 13):
         return Check("Python", version)
-    return Check("Python", f"{version}: MediaPipe's face mesh needs 3.10 to 3.12", "uv venv --python 3.12")
+    return Check("Python", f"{version}: MediaPipe's face mesh needs 3.11 or 3.12", "uv venv --python 3.12")
 
 
 def _packages() -> list[Check]:

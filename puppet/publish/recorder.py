@@ -115,6 +115,7 @@ def _add_stream(container: av.container.OutputContainer, size: tuple[int, int], 
     stream.gop_size = max(1, round(fps * KEYFRAME_S))
     context = stream.codec_context
     context.time_base = TIME_BASE
+    context.thread_count = 1  # 1.5 instead of 1.8 ms of processor time a frame at 512 x 512
     context.max_b_frames = 0  # they would delay the first frame's time, as fragments have no edit list
     context.colorspace = context.color_primaries = context.color_trc = BT709
     context.color_range = ColorRange.MPEG
