@@ -23,6 +23,8 @@ _OTHER_SIDE = np.array(
 _MIRROR_SIGN = np.where(np.array(_NAMES) == "gaze_yaw_rad", -1.0, 1.0).astype(np.float32)
 _ACTION_NOISE, _ACTION_DROPOUT = 0.06, 0.15
 _MOST_MISFIT = 22.0
+_HOLLOW_SHARE = 0.35
+_CAVITY = np.array([36.0, 13.0, 12.0])
 _MARGIN = {"mouth": 8, "eye": 0}
 """Rows (and twice as many columns) at a crop's border that training leaves out: little opens there, and it costs."""
 
@@ -100,6 +102,8 @@ class TextureData:
         group[pairs[:, 1]] = group[pairs[:, 0]]
         self._recolour(batch, group)
         if self.region == "mouth":
+            self._relight(batch, group)
+            self._hollow(batch, group)
             batch = _mirrored(batch, (rng.random(size) < 0.5)[group])
         noise = rng.normal(0, _ACTION_NOISE, batch.actions.shape)[group]
         keep = (rng.random((size, 1)) > _ACTION_DROPOUT)[group]
@@ -133,6 +137,28 @@ class TextureData:
         change = np.abs(now - before)
         shown = np.maximum(now, change) if self.region == "mouth" else change
         return 0.3 + np.minimum(shown / max(float(np.percentile(shown, 90)), 1e-6), 1)
+
+    def _relight(self, batch: Batch, group: np.ndarray) -> None:
+        """Other light in mouths drawn from the rig, in the input alone and in place: how bright it draws is a guess."""
+        light = self._rng.uniform(0.85, 1.4, len(batch.moved))[group]
+        for n in np.flatnonzero(batch.rest[:, 3].max((1, 2)) < 0.1):
+            inside = (batch.moved[n, :3] + 1) * light[n].astype(np.float32) - 1
+            batch.moved[n, :3] += (np.minimum(inside, 1) - batch.moved[n, :3]) * batch.moved[n, 3]
+
+    def _hollow(self, batch: Batch, group: np.ndarray) -> None:
+        """Make the lower part of some openings dark in input and answer, in place: what is hollow stays so.
+
+        Few examples are wide open; without this a network that lightens teeth fills every cavity with milk.
+        """
+        size = len(batch.moved)
+        is_hollow = (self._rng.random(size) < _HOLLOW_SHARE)[group]
+        start = np.where(self._rng.random(size) < 0.2, -0.3, self._rng.uniform(0.15, 0.8, size))[group]
+        dark = (self._rng.uniform(0.4, 1.6, (size, 1)) * _CAVITY)[group] / 127.5 - 1
+        for n in np.flatnonzero(is_hollow):
+            mask, depth = batch.moved[n, 3], batch.moved[n, 4]
+            share = np.clip((depth / np.maximum(mask, 1e-3) - start[n]) / 0.12, 0, 1) * mask
+            for planes in (batch.moved, batch.answer):
+                planes[n, :3] += (dark[n, :, None, None].astype(np.float32) - planes[n, :3]) * share
 
     def _recolour(self, batch: Batch, group: np.ndarray) -> None:
         """Another light and skin, the same for portrait, input and answer; in place."""
