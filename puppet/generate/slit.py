@@ -8,11 +8,11 @@ and what is between the edges is drawn by the slit's own interior (`eyes`, `mout
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from puppet.generate.anatomy import Anatomy
 from puppet.generate.field import Grid, PortraitField
 from puppet.generate.motion import HeadPose, cell_positions, forward_displacement, invert
 
@@ -22,15 +22,7 @@ _SEAM_PX = 1.5  # closed edges melt into each other over this
 _CORNER_PX = 3.0
 _BAND_PX = 3
 _LEAST_GAP_PX = 0.4
-_ITERATIONS, _REACH = 12, 9  # skin next to an edge may stretch to three times its length
-
-
-@dataclass(frozen=True)
-class Side:
-    """One edge's motion on the slit's grid: basis of the columns that matter here."""
-
-    columns: np.ndarray  # indices into the K actions
-    basis: np.ndarray  # (len(columns), 3 * rows * columns)
+_ITERATIONS, _REACH = 9, 9  # skin next to an edge may stretch to three times its length
 
 
 @dataclass(frozen=True)
@@ -72,35 +64,33 @@ class SlitMotion:
 
 @dataclass(frozen=True)
 class Slit:
-    """Built once per portrait; `upper` and `lower` are landmark indices from corner to corner."""
+    """Built once per portrait; `upper` and `lower` are landmark indices from corner to corner.
+
+    Arrays on the grid hold the upper side's rows and then the lower side's, one picture of `2 * rows`.
+    """
 
     upper: tuple[int, ...]
     lower: tuple[int, ...]
     grid: Grid
-    position: np.ndarray  # (3, rows, columns)
-    follow: np.ndarray
-    sides: tuple[Side, Side]  # upper, lower
+    position: np.ndarray  # (3, 2 * rows, columns)
+    follow: np.ndarray  # (2 * rows, columns)
+    columns: np.ndarray  # which of the K actions move anything here
+    basis: np.ndarray  # (len(columns), 3 * 2 * rows * columns)
+    edges_px: np.ndarray  # (2 * n, 3) both edges at rest
+    edge_basis: np.ndarray  # (K, 2 * n * 3)
     anchor_px: np.ndarray  # (3,) middle of the slit at rest
     cells_px: np.ndarray  # (rows, columns, 2) canvas positions of the grid
     fade: np.ndarray  # (rows, columns, 1) the window's weight against the head's own field
     follow_at_anchor: float
-    is_closed_at_rest: bool
     edge_inset_px: float  # the upper edge is drawn this much lower: lashes go with the lid
 
-    def contours(
-        self, anatomy: Anatomy, weights: np.ndarray, pose: HeadPose, follow: float
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def contours(self, weights: np.ndarray, pose: HeadPose) -> tuple[np.ndarray, np.ndarray]:
         """Upper and lower edge `(n, 2)` px of this frame, corner to corner, left to right in the image."""
-        moved = []
-        for edge in (self.upper, self.lower):
-            rest = anatomy.points_px[list(edge)].astype(np.float32)
-            if self.is_closed_at_rest:
-                other = anatomy.points_px[list(self.lower if edge is self.upper else self.upper)]
-                rest = (rest + other) / 2
-            shift = anatomy.displacement(weights, edge)
-            at = rest + shift @ pose.linear.T + (pose.move(rest) - rest) * follow
-            moved.append(at[:, :2] if at[0, 0] <= at[-1, 0] else at[::-1, :2])
-        return moved[0], moved[1]
+        rest = self.edges_px
+        shift = (weights @ self.edge_basis).reshape(rest.shape)
+        at = (rest + shift @ pose.linear.T + (pose.move(rest) - rest) * self.follow_at_anchor)[:, :2]
+        upper, lower = at[: len(self.upper)], at[len(self.upper) :]
+        return (upper, lower) if upper[0, 0] <= upper[-1, 0] else (upper[::-1], lower[::-1])
 
 
 def build_slit(
@@ -134,30 +124,32 @@ def build_slit(
     head = field.head
     at = ((queries - np.array(head.grid.origin_px)) / head.grid.cell_px).astype(np.float32).reshape(position.shape)
     depth = cv2.remap(head.position[2], at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    sides = tuple(
-        _side(surface.actions(queries, without=tuple(left_out)), 0.02 * width) for left_out in (lower_side, upper_side)
-    )
+    moved = [surface.actions(queries, without=tuple(left_out)) for left_out in (lower_side, upper_side)]
+    stacked = np.concatenate([m.reshape(*m.shape[:2], *grid.shape) for m in moved], 2)  # [K, 3, 2 * rows, columns]
+    columns = np.flatnonzero(np.abs(stacked).max((1, 2, 3)) > 0.02 * width)
     follow = surface.follow(queries).reshape(grid.shape).astype(np.float32)
+    place = np.stack([position[..., 0], position[..., 1], depth]).astype(np.float32)
+    edges = points[list(upper + lower)].astype(np.float32)
+    if is_closed_at_rest:
+        middle = (edges[: len(upper)] + edges[len(upper) :]) / 2
+        edges = np.concatenate([middle, middle])
+    edge_basis = field.anatomy.action_px[:, list(upper + lower)]
     return Slit(
         upper=upper,
         lower=lower,
         grid=grid,
-        position=np.stack([position[..., 0], position[..., 1], depth]).astype(np.float32),
-        follow=follow,
-        sides=sides,
+        position=np.concatenate([place, place], 1),
+        follow=np.concatenate([follow, follow]),
+        columns=columns,
+        basis=np.ascontiguousarray(stacked[columns].reshape(len(columns), -1)),
+        edges_px=edges,
+        edge_basis=np.ascontiguousarray(edge_basis.reshape(len(edge_basis), -1)),
         anchor_px=points[list(upper + lower)].mean(0).astype(np.float32),
         cells_px=position,
         fade=_window_fade(grid.shape)[..., None],
         follow_at_anchor=float(surface.follow(points[list(upper + lower), :2].mean(0)[None])[0]),
-        is_closed_at_rest=is_closed_at_rest,
         edge_inset_px=edge_inset * width,
     )
-
-
-def _side(moved: np.ndarray, least_px: float) -> Side:
-    """Keep the actions that move anything here by at least `least_px`; `moved` is `(K, 3, Q)`."""
-    columns = np.flatnonzero(np.abs(moved).max((1, 2)) > least_px)
-    return Side(columns, np.ascontiguousarray(moved[columns].reshape(len(columns), -1)))
 
 
 def _window_fade(shape: tuple[int, int]) -> np.ndarray:
@@ -191,24 +183,28 @@ def open_slit(
     y0, y1 = max(0, top), min(size[1], top + grid.shape[0] * grid.cell_px)
     if x1 - x0 < 4 or y1 - y0 < 4:
         return None
-    forward = []
-    for side in slit.sides:
-        moved = (weights[side.columns] @ side.basis).reshape(slit.position.shape) if len(side.columns) else None
-        forward.append((forward_displacement(slit.position, slit.follow, moved, pose) - travel) / cell)
-    backward = invert(np.concatenate(forward), iterations=_ITERATIONS, reach=_REACH)
+    moved = (weights[slit.columns] @ slit.basis).reshape(slit.position.shape)
+    forward = forward_displacement(slit.position, slit.follow, moved, pose)
+    forward -= travel
+    forward *= 1 / cell
+    backward = invert(forward, iterations=_ITERATIONS, reach=_REACH)
+    backward *= cell
+    backward -= travel
     head = field.head.grid
     at = (slit.cells_px + (travel - np.array(head.origin_px, np.float32))) / np.float32(head.cell_px)
     outside = cv2.remap(around, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     inside = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
     shown = []
     for half in np.split(backward, 2):
-        here = grid.to_pixels(outside + (half * cell - travel - outside) * slit.fade)[inside]
+        half -= outside
+        half *= slit.fade
+        half += outside
+        here = grid.to_pixels(half)[inside]
         here += cell_positions(y1 - y0, x1 - x0)
         here += np.array([x0, y0], np.float32)
         shown.append(here)
-    upper, lower = slit.contours(field.anatomy, weights, pose, follow)
     window = (x0, y0, x1, y1)
-    opening, band, below, seam, along, gap = _cover(upper, lower, window, slit.edge_inset_px)
+    opening, band, below, seam, along, gap = _cover(*slit.contours(weights, pose), window, slit.edge_inset_px)
     return opening, SlitMotion(window, *shown, band, below, seam, along, gap)
 
 
@@ -239,9 +235,9 @@ def _cover(
     # Where the edges have crossed they press on each other: neither may show what lies between them.
     gap = np.maximum(lower_at - upper_at, 0)
     middle = (upper_at + lower_at) / 2
-    below = np.clip((across - middle) / _SEAM_PX + 0.5, 0, 1)
+    below = _unit((across - middle) / _SEAM_PX + 0.5)
     # Beyond the corners both sides are one skin.
-    below += (0.5 - below) * np.clip((np.abs(along) - width / 2) / _CORNER_PX, 0, 1)
+    below += (0.5 - below) * _unit((np.abs(along) - width / 2) / _CORNER_PX)
     opening = _no_opening()
     if gap.max() > _LEAST_GAP_PX:
         outline = _outline(upper_curve, lower_curve, inset_px) @ to_slit - offset
@@ -249,7 +245,7 @@ def _cover(
         cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
         mask = cv2.blur(mask, (3, 3))
         # A gap thinner than a pixel and a half fades away instead of drawing a line.
-        cover = mask * (np.clip((gap - _LEAST_GAP_PX) / 1.2, 0, 1) / 255)
+        cover = mask * (_unit((gap - _LEAST_GAP_PX) / 1.2) / 255)
         left, top, columns, rows = cv2.boundingRect(mask)
         box = (slice(top, top + rows), slice(left, left + columns))
         at = (x0 + left, y0 + first + top)
@@ -275,12 +271,24 @@ def _outline(upper_curve: np.ndarray, lower_curve: np.ndarray, inset_px: float) 
 
 
 def _spline(edge: np.ndarray) -> np.ndarray:
-    """A Catmull-Rom curve `(m, 2)` through an edge's points."""
+    """A Catmull-Rom curve `(m, 2)` through an edge's `(n, 2)` points."""
+    return _spline_matrix(len(edge)) @ edge
+
+
+@lru_cache(maxsize=8)
+def _spline_matrix(n: int) -> np.ndarray:
+    """`(m, n)` float32: weights of n points in the points of the curve through them."""
+    edge = np.eye(n, dtype=np.float32)
     padded = np.concatenate([2 * edge[:1] - edge[1:2], edge, 2 * edge[-1:] - edge[-2:-1]])
-    t = np.linspace(0, 1, _SPLINE_STEPS, endpoint=False)[None, :, None]
+    t = np.linspace(0, 1, _SPLINE_STEPS, endpoint=False, dtype=np.float32)[None, :, None]
     p0, p1, p2, p3 = (padded[i : len(padded) - 3 + i, None] for i in range(4))
     curve = 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3)
-    return np.concatenate([curve.reshape(-1, 2), edge[-1:]])
+    return np.concatenate([curve.reshape(-1, n), edge[-1:]])
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    """Limited to 0-1 (`np.clip` takes several times as long on small arrays)."""
+    return np.minimum(np.maximum(values, 0), 1)
 
 
 def _height(curve: np.ndarray, along: np.ndarray) -> np.ndarray:
