@@ -69,10 +69,9 @@ def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
 
     size = parse_size(options.portrait.size) if options.portrait.size else None
     framing = framing_of(options)
-
     texture = open_texture(options)
     # Not the one that watches the driver: that one learns the driver's face, and serves another thread.
-    estimator = AuEstimator(engine=options.engine.engine, device=options.engine.device)
+    estimator = AuEstimator(engine=options.engine.engine, device=options.engine.device, learn_neutral=False)
 
     def read_actions(portrait: Portrait) -> np.ndarray:
         height, width = portrait.rgb.shape[:2]
@@ -80,7 +79,14 @@ def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
 
     def load(path: Path) -> Puppet:
         nonlocal size
-        puppet = Puppet.load(path, size=size, face=options.portrait.face, framing=framing, read_actions=read_actions)
+        puppet = Puppet.load(
+            path,
+            size=size,
+            face=options.portrait.face,
+            framing=framing,
+            read_actions=read_actions,
+            texture=texture,
+        )
         size = puppet.size
         return puppet
 

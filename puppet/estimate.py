@@ -65,7 +65,7 @@ class AuEstimator:
         self._mean_cm = rig.mean_cm[:TRACKED_COUNT].astype(np.float64)
         self._engine = engines.load(model, backend=engine, device=device, threads=1)  # too small for two
         self._learn_neutral = learn_neutral
-        self._last: np.ndarray | None = None
+        self._is_neutral_next = False
         self.neutral = NeutralFace()
 
     @property
@@ -78,8 +78,10 @@ class AuEstimator:
         aligned = align(face.landmarks_px, self._mean_cm)
         head_rad = np.array(angles_from_rotation(aligned.rotation), np.float32)
         landmarks_cm = aligned.landmarks_cm.astype(np.float32)
+        if self._is_neutral_next:
+            self._is_neutral_next = False
+            self.neutral.set(landmarks_cm)
         intensities, gaze_rad = self._regress(landmarks_cm, head_rad)
-        self._last = landmarks_cm
         control = facs.rest()
         control[: facs.INTENSITY_COUNT] = intensities
         control[_GAZE] = gaze_rad
@@ -89,9 +91,8 @@ class AuEstimator:
         return Estimate(np.clip(control, low, high), _confidence(aligned, self._mean_cm, head_rad))
 
     def set_neutral(self) -> None:
-        """The face of the last estimate is the driver at rest. Does nothing before a face was seen."""
-        if self._last is not None:
-            self.neutral.set(self._last)
+        """The next face is the driver at rest; may be called from any thread."""
+        self._is_neutral_next = True
 
     def close(self) -> None:
         self._engine.close()
