@@ -14,7 +14,7 @@ import numpy as np
 
 import engines
 from puppet import facs
-from puppet.landmarks import LEFT_IRIS, RIGHT_IRIS, STIFF, TRACKED_COUNT
+from puppet.landmarks import STIFF, TRACKED_COUNT
 from puppet.neutral import NeutralFace
 from puppet.pose import angles_from_rotation
 from puppet.rig import LandmarkRig
@@ -25,6 +25,7 @@ _TO_RIG = np.array([1.0, -1.0, -1.0])
 _GAZE = [facs.INDEX[name] for name in facs.GAZE_NAMES]
 _HEAD = [facs.INDEX[name] for name in facs.HEAD_NAMES]
 _FULL_CONFIDENCE_CM, _NO_CONFIDENCE_CM = 0.35, 1.2  # misfit of the stiff landmarks to the rig's mean
+_EYE_CORNERS = ((33, 133), (263, 362))  # the person's right eye, left eye
 _SURE_YAW_RAD, _LOST_YAW_RAD = 0.6, 1.2
 
 
@@ -142,7 +143,8 @@ def align(landmarks_px: np.ndarray, mean_cm: np.ndarray) -> Aligned:
 def _placement(face: Face) -> tuple[float, float, float]:
     """`shift_x`, `shift_y`, `scale` as in `Estimate`."""
     width, height = face.image_size
-    right, left = face.landmarks_px[RIGHT_IRIS[0]], face.landmarks_px[LEFT_IRIS[0]]
+    # Between the middles of the eyes' corners: irises slide as lids close, and the head would pulse with every blink.
+    right, left = (face.landmarks_px[list(corners)].mean(0) for corners in _EYE_CORNERS)
     ocular = max(float(np.linalg.norm(left - right)), 1e-3)  # in three dimensions: it stays as the head turns
     middle = (left + right) / 2
     return (
