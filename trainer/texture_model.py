@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from puppet.generate.region import ACTION_COUNT, RegionShape
 from trainer.texture_params import TextureParams
 
+_FLOOR = 0.08  # attention under this is none once trained: what moves well is left alone
 _FADE_PX = 8  # attention falls to zero over this at the crop's border
 _ATTENTION_INSIDE, _ATTENTION_OUTSIDE = 2.0, -3.0  # logits that training starts from
 _REST_PLANES, _MOVED_PLANES = 4, 5
@@ -179,7 +180,8 @@ class _Exported(nn.Module):
         self, moved: Tensor, actions: Tensor, near: Tensor, deep: Tensor, style: Tensor
     ) -> tuple[Tensor, Tensor]:
         painted = self.painter(moved, actions, near, deep, style)
-        return (painted.colour - moved[:, :3]) * 127.5, painted.attention
+        attention = F.relu(painted.attention - _FLOOR) / (1 - _FLOOR)
+        return (painted.colour - moved[:, :3]) * 127.5, attention
 
 
 def export_onnx(network: RegionNetwork, shape: RegionShape, batch: int, stem: Path, metadata: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 import engines
@@ -92,7 +93,7 @@ class PortraitPainter:
             for n, (crop, own) in enumerate(zip(crops, memory.crops, strict=True)):
                 if crop is None or np.array_equal(crop.rgb, own):
                     continue
-                patch = _patch(change[n], attention[n], crop, region, picture)
+                patch = _patch(change[n], attention[n], crop, picture)
                 if patch is not None:
                     patches.append(patch)
         return patches
@@ -112,16 +113,18 @@ class PortraitPainter:
         return out["change"], out["attention"]
 
 
-def _patch(
-    change: np.ndarray, attention: np.ndarray, crop: RegionCrop, region: str, picture: MotionPicture
-) -> Patch | None:
+def _patch(change: np.ndarray, attention: np.ndarray, crop: RegionCrop, picture: MotionPicture) -> Patch | None:
     """The change is laid over the picture's own pixels: what the network keeps stays as sharp as it was."""
-    planes = np.concatenate([change, attention]).transpose(1, 2, 0)
-    laid = lay_back(np.ascontiguousarray(planes), crop, SHAPES[region], picture.rgb.shape)
+    x, y, width, height = cv2.boundingRect((attention[0] > _LEAST_ATTENTION).astype(np.uint8))
+    if not width:
+        return None
+    planes = cv2.merge([*change, attention[0]])
+    shown = (max(0, x - 1), max(0, y - 1), x + width + 1, y + height + 1)
+    laid = lay_back(planes, crop, picture.rgb.shape, shown=shown)
     if laid is None:
         return None
     (x, y), planes = laid
     height, width = planes.shape[:2]
-    colour = picture.rgb[y : y + height, x : x + width] + planes[..., :3]
-    cover = np.where(planes[..., 3] > _LEAST_ATTENTION, planes[..., 3], 0)
-    return Patch((x, y), colour, cover)
+    cover = planes[..., 3]
+    cover[cover < _LEAST_ATTENTION] = 0
+    return Patch((x, y), picture.rgb[y : y + height, x : x + width] + planes[..., :3], cover)

@@ -85,7 +85,7 @@ def sample(rgb: np.ndarray, crop_from_frame: np.ndarray, shape: RegionShape) -> 
     zoom = float(np.sqrt(abs(np.linalg.det(crop_from_frame[:, :2]))))
     step = int(1 / zoom + 0.25)
     if step >= 2:
-        x0, y0, x1, y1 = _footprint(crop_from_frame, shape, rgb.shape)
+        x0, y0, x1, y1 = _footprint(crop_from_frame, (0, 0, shape.width, shape.height), rgb.shape)
         width, height = max(1, (x1 - x0) // step), max(1, (y1 - y0) // step)
         box = rgb[y0 : y0 + height * step, x0 : x0 + width * step]
         rgb = cv2.resize(box, (width, height), interpolation=cv2.INTER_AREA)
@@ -97,16 +97,25 @@ def sample(rgb: np.ndarray, crop_from_frame: np.ndarray, shape: RegionShape) -> 
 
 
 def lay_back(
-    change: np.ndarray, crop: RegionCrop, shape: RegionShape, frame_shape: tuple[int, ...]
+    planes: np.ndarray,
+    crop: RegionCrop,
+    frame_shape: tuple[int, ...],
+    *,
+    shown: tuple[int, int, int, int] | None = None,
 ) -> tuple[tuple[int, int], np.ndarray] | None:
-    """A crop's `(h, w, channels)` float32 planes at the picture's own resolution, and their origin (x, y)."""
-    x0, y0, x1, y1 = _footprint(crop.crop_from_frame, shape, frame_shape)
+    """A crop's `(h, w, channels)` float32 planes at the picture's own resolution, and their origin (x, y).
+
+    `shown` (left, top, right, bottom) is the part of the crop that matters, None all of it; None comes back where the
+    picture shows nothing of it.
+    """
+    height, width = planes.shape[:2]
+    x0, y0, x1, y1 = _footprint(crop.crop_from_frame, shown or (0, 0, width, height), frame_shape)
     if x1 <= x0 or y1 <= y0:
         return None
     crop_from_box = crop.crop_from_frame.copy()
     crop_from_box[:, 2] += crop_from_box[:, :2] @ (x0, y0)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return (x0, y0), cv2.warpAffine(change, crop_from_box, (x1 - x0, y1 - y0), flags=flags)
+    return (x0, y0), cv2.warpAffine(planes, crop_from_box, (x1 - x0, y1 - y0), flags=flags)
 
 
 def action_input(control: np.ndarray, *, is_mirrored: bool) -> np.ndarray:
@@ -127,11 +136,12 @@ def _other_side(name: str) -> str:
 
 
 def _footprint(
-    crop_from_frame: np.ndarray, shape: RegionShape, frame_shape: tuple[int, ...]
+    crop_from_frame: np.ndarray, part: tuple[int, int, int, int], frame_shape: tuple[int, ...]
 ) -> tuple[int, int, int, int]:
-    """(x0, y0, x1, y1): the picture's pixels that a crop covers."""
+    """(x0, y0, x1, y1): the picture's pixels that a part (left, top, right, bottom) of a crop covers."""
     inverse = cv2.invertAffineTransform(crop_from_frame)
-    outline = np.array([[0, 0], [shape.width - 1, 0], [0, shape.height - 1], [shape.width - 1, shape.height - 1]])
+    left, top, right, bottom = part
+    outline = np.array([[left, top], [right - 1, top], [left, bottom - 1], [right - 1, bottom - 1]])
     at = outline @ inverse[:, :2].T + inverse[:, 2]
     low = np.maximum(np.floor(at.min(0)).astype(int), 0)
     high = np.minimum(np.ceil(at.max(0)).astype(int) + 1, (frame_shape[1], frame_shape[0]))
