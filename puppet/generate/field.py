@@ -58,12 +58,11 @@ class Grid:
         y = self.origin_px[1] + self.cell_px * np.arange(rows)
         return np.dstack(np.meshgrid(x, y)).astype(np.float32)
 
-    def to_pixels(self, values: np.ndarray) -> np.ndarray:
-        """Values of the cells, bilinear at every pixel of the window."""
+    def to_pixels(self, values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Values of the cells, bilinear at every pixel of the window; `out` is written to where its shape fits."""
         rows, columns = self.shape
-        if self.cell_px == 1:
-            return values.copy()
-        return cv2.resize(values, (columns * self.cell_px, rows * self.cell_px), interpolation=cv2.INTER_LINEAR)
+        size = (columns * self.cell_px, rows * self.cell_px)
+        return cv2.resize(values, size, dst=out, interpolation=cv2.INTER_LINEAR)
 
 
 @dataclass(frozen=True)

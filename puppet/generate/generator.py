@@ -78,6 +78,9 @@ class Generator:
             rest_mouth = opened[0] if opened is not None and opened[0].mask.size else None
         self._mouth = MouthInterior(canvas, self.anatomy, rig, pictures, rest_mouth)
         self._eyes = {side: EyeInterior(canvas, self.anatomy, side) for side in "RL"}
+        # Megabytes that are written anew each frame: fresh ones would have to be mapped by the system every time.
+        self._shown: np.ndarray | None = None
+        self._moved: np.ndarray | None = None
         self._region = x0, y0, x1, y1 = _pixel_region(self.field, canvas.size)
         self._region_px = cell_positions(y1 - y0, x1 - x0) + np.array([x0, y0], np.float32)
         self.texture: TextureStep | None = None
@@ -109,7 +112,7 @@ class Generator:
         `weights` `(K,)` are the rig's beyond the portrait's own; of `control` `(SIZE,)` only the gaze is used.
         """
         backward = self._backward(weights, pose)
-        moved = self._sample(self._at_pixels(backward))
+        moved = self._moved = self._sample(self._at_pixels(backward), self._moved)
         openings, lashes = {}, []
         for name, slit in self.slits.items():
             if (opened := open_slit(slit, self.field, weights, pose, backward, self.canvas.size)) is not None:
@@ -140,17 +143,19 @@ class Generator:
         return invert(head_displacement(self.field, weights, pose) / cell) * cell
 
     def _at_pixels(self, backward: np.ndarray) -> np.ndarray:
-        """The canvas position that each pixel of the region shows, `(h, w, 2)`."""
+        """The canvas position that each pixel of the region shows, `(h, w, 2)`, valid until the next frame."""
         x0, y0, x1, y1 = self._region
-        shown = self.field.head.grid.to_pixels(backward)[: y1 - y0, : x1 - x0]
+        self._shown = self.field.head.grid.to_pixels(backward, self._shown)
+        shown = self._shown[: y1 - y0, : x1 - x0]
         shown += self._region_px
         return shown
 
-    def _sample(self, shown: np.ndarray) -> np.ndarray:
-        """The portrait's colours at canvas positions `(h, w, 2)`."""
+    def _sample(self, shown: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The portrait's colours at canvas positions `(h, w, 2)`, which are overwritten."""
         texture, scale = self.canvas.texture, self.canvas.texture_scale
-        at = shown * np.float32(scale) if scale != 1 else shown
-        return cv2.remap(texture, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        if scale != 1:
+            shown *= np.float32(scale)
+        return cv2.remap(texture, shown, None, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE)
 
     def _lay_slit(self, moved: np.ndarray, motion: SlitMotion) -> None:
         """Redraw the skin round a slit with the motion of both of its sides; `moved` is changed in place."""
@@ -210,8 +215,8 @@ def _build_slits(field: PortraitField) -> dict[str, Slit]:
             LOWER_INNER_LIP,
             upper_side=tuple(set(UPPER_LIP) - lips),
             lower_side=tuple(set(LOWER_LIP) - lips),
-            reach=(0.4, 0.5, 1.0),
-            cells=72,
+            reach=(0.35, 0.45, 0.85),
+            cells=44,
             is_closed_at_rest=field.anatomy.rest_gap_px == 0,
         )
     }
@@ -225,8 +230,8 @@ def _build_slits(field: PortraitField) -> dict[str, Slit]:
             lower,
             upper_side=tuple((set(upper) | set(above)) - corners),
             lower_side=tuple((set(lower) | set(below)) - corners),
-            reach=(0.5, 0.7, 0.6),
-            cells=56,
+            reach=(0.4, 0.6, 0.45),
+            cells=48,
             is_closed_at_rest=False,
             edge_inset=_LASHES,
         )
