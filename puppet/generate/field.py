@@ -207,12 +207,15 @@ def build_field(anatomy: Anatomy, rig: LandmarkRig, canvas_size: tuple[int, int]
 
 
 def head_region(anatomy: Anatomy, canvas_size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """(x0, y0, x1, y1) canvas px that may ever move; outside it every pixel is the portrait's own."""
+    """(x0, y0, x1, y1) canvas px that may ever move; outside it every pixel is the portrait's own.
+
+    It may reach over the picture's top and sides, so that a head close to them is not held by its hair (the border's
+    pixels are repeated there). The shoulders rest on the picture's bottom.
+    """
     centre = anatomy.points_px[[234, 454, 10, 152], :2].mean(0)
     reach = _HEAD_REACH * anatomy.face_height_px
-    low = np.maximum(np.floor(centre - reach), 0)
-    high = np.minimum(np.ceil(centre + reach), np.array(canvas_size) - 1)
-    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+    low, high = np.floor(centre - reach), np.ceil(centre + reach)
+    return float(low[0]), float(low[1]), float(high[0]), float(min(high[1], canvas_size[1] - 1))
 
 
 def _beyond_face(outline_px: np.ndarray, anatomy: Anatomy) -> np.ndarray:

@@ -146,7 +146,8 @@ class Generator:
         """The canvas position that each pixel of the region shows, `(h, w, 2)`, valid until the next frame."""
         x0, y0, x1, y1 = self._region
         self._shown = self.field.head.grid.to_pixels(backward, self._shown)
-        shown = self._shown[: y1 - y0, : x1 - x0]
+        left, top = self.field.head.grid.left_top_px
+        shown = self._shown[y0 - top : y1 - top, x0 - left : x1 - left]
         shown += self._region_px
         return shown
 
@@ -239,8 +240,8 @@ def _build_slits(field: PortraitField) -> dict[str, Slit]:
 
 
 def _pixel_region(field: PortraitField, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Whole pixels that the head's grid covers."""
+    """(x0, y0, x1, y1) pixels of the canvas that the head's grid covers."""
     grid = field.head.grid
-    x0, y0 = grid.left_top_px
-    x1, y1 = x0 + grid.shape[1] * grid.cell_px, y0 + grid.shape[0] * grid.cell_px
-    return x0, y0, min(size[0], x1), min(size[1], y1)
+    left, top = grid.left_top_px
+    right, bottom = left + grid.shape[1] * grid.cell_px, top + grid.shape[0] * grid.cell_px
+    return max(0, left), max(0, top), min(size[0], right), min(size[1], bottom)
