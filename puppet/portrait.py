@@ -17,7 +17,7 @@ MIN_FACE_PX = 64  # width of the face; below it lids and lips are two pixels hig
 MAX_YAW_DEG = 40.0
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
-HEAD_AND_SHOULDERS = 2.7  # face heights
+HEAD_AND_SHOULDERS = 2.3  # face heights
 _TRACK_SIDE_PX = 960  # the tracker sees 192 px crops anyway; more only costs time
 
 
@@ -72,7 +72,7 @@ class Portrait:
         height, width = self.rgb.shape[:2]
         low, high = self.landmarks_px[:, :2].min(0), self.landmarks_px[:, :2].max(0)
         side = min(HEAD_AND_SHOULDERS * float(high[1] - low[1]), width, height)
-        centre = (low + high) / 2 + (0, 0.12 * side)
+        centre = (low + high) / 2 + (0, 0.08 * side)
         x0, y0 = (int(np.clip(c - side / 2, 0, limit - side)) for c, limit in zip(centre, (width, height), strict=True))
         cut = self.rgb[y0 : y0 + int(side), x0 : x0 + int(side)]
         landmarks = self.landmarks_px - np.array([x0, y0, 0], np.float32)

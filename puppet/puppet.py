@@ -23,6 +23,19 @@ _LIDS = tuple(i for name in ("AU05", "AU07", "AU45") for i in facs.columns_of(na
 _LEAST_BASELINE = 0.5  # weaker readings of a still are noise
 
 
+def read_expression(portrait: Portrait) -> np.ndarray:
+    """What a still portrait shows, `(SIZE,)`, by the packaged AU regressor."""
+    from puppet.estimate import AuEstimator
+    from puppet.track import Face
+
+    estimator = AuEstimator(learn_neutral=False)
+    try:
+        height, width = portrait.rgb.shape[:2]
+        return estimator.estimate(Face(portrait.landmarks_px, (width, height))).control
+    finally:
+        estimator.close()
+
+
 class Puppet:
     """One portrait, ready to be animated.
 
@@ -60,12 +73,13 @@ class Puppet:
         size: tuple[int, int] | None = None,
         face: int = 0,
         framing: Literal["full", "head"] = "full",
-        read_actions: ReadActions | None = None,
+        read_actions: ReadActions | None = read_expression,
         texture: TextureModel | None = None,
     ) -> Puppet:
         """Load a picture and prepare its animation (about a second).
 
-        `framing` 'head' cuts the picture to head and shoulders, 'full' keeps it whole.
+        The portrait's own expression is read, so that a smiling one relaxes for a neutral control; `read_actions` None
+        takes it as neutral. `framing` 'head' cuts the picture to head and shoulders, 'full' keeps it whole.
 
         Raises:
             PortraitError: the picture can't be read or animated; see `Portrait.load`.

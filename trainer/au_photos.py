@@ -210,4 +210,4 @@ def _open(config: PhotosConfig, pictures: Stills, i: int, rig: LandmarkRig) -> A
         return PlainWarp(read_rgb(path), pictures.landmarks_px[i], rig)
     from puppet.puppet import Puppet
 
-    return Puppet.load(path)
+    return Puppet.load(path, read_actions=None)
