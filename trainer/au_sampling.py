@@ -50,8 +50,13 @@ OPPOSED = (
     ("AU12", "AU15"),
     ("AU01", "AU09"),
     ("AU34", "AU26"),
+    ("AU45", "AU07"),
+    ("AU28", "AU23"),
+    ("AU28", "AU24"),
+    ("AU18", "AU23"),
+    ("AU22", "AU23"),
 )
-"""Where both would be strong, the second yields."""
+"""Where both would be strong, the second yields: the face can't do both, or nobody could see the second."""
 ONE_SIDED = ("mouth", "AU30")  # of these only one side is ever active
 
 
