@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 from rich.progress import track as progress
 
@@ -22,7 +23,8 @@ from puppet.estimate import AuEstimator
 from puppet.generate.generator import Generator
 from puppet.generate.mouth import MouthPictures
 from puppet.generate.painter import MODELS, TextureNetworks
-from puppet.generate.region import EYE_SHAPE, MOUTH_SHAPE, region_frame, sample
+from puppet.generate.region import EYE_SHAPE, MOUTH_SHAPE, RegionCrop, cut, sample
+from puppet.generate.texture import MotionPicture
 from puppet.rig import LandmarkRig
 from puppet.track import Face, FaceTracker
 from trainer.judges import (
@@ -41,7 +43,12 @@ from trainer.tracking import clip
 log = logging.getLogger(__name__)
 
 COLUMNS = ("static", "motion", "texture")
-LESS_IS_BETTER = ("mouth_squeeze", "mouth_gradient", "eye_squeeze", "eye_l1", "mouth_l1")
+LESS_IS_BETTER = tuple(
+    f"{region}_{name}"
+    for region in ("mouth", "eye")
+    for name in ("squeeze", "gradient", "l1", "inside_squeeze", "inside_l1")
+)
+"""`inside`: only where an opening is, or was in the portrait: what the texture step is there for."""
 _CLOSING = 0.75  # eyes lower than this share of the portrait's are closed or closing
 _STILL_FRAMES, _CAMERA_NOISE = 6, 2.0
 
@@ -89,10 +96,11 @@ class _Stage:
         self._size = rgb.shape[1::-1]
         self._own = self._estimator.estimate(Face(landmarks_px, self._size)).control
         self.generator.set_baseline(self._own)
-        self._painter = self._networks.prepare(resting(self.generator))
+        self._rest = resting(self.generator)
+        self._painter = self._networks.prepare(self._rest)
 
-    def show(self, landmarks_px: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Motion alone, with texture, and where the slits' corners are, for another frame's landmarks `(478, 3)`."""
+    def show(self, landmarks_px: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, RegionCrop | None]]:
+        """Motion alone, with texture, and the crops of its slits, for another frame's landmarks `(478, 3)`."""
         control = self._control(landmarks_px)
         weights, pose = solve_motion(self.generator, landmarks_px, self._tools.rig)
         gaze = iris_gaze(self.generator, landmarks_px, pose)
@@ -104,7 +112,15 @@ class _Stage:
         painted = picture.rgb.copy()
         for patch in self._painter.paint(picture, control):
             blend(painted, patch)
-        return picture.rgb, painted, picture.corners
+        return picture.rgb, painted, {slit: self._crop(picture, slit) for slit in ("mouth", "R", "L")}
+
+    def _crop(self, picture: MotionPicture, slit: str) -> RegionCrop | None:
+        """The slit's crop; its mask is where an opening is now or was in the portrait, a little widened."""
+        now, before = cut(picture, slit), cut(self._rest, slit)
+        if now is None or before is None:
+            return None
+        either = cv2.dilate(np.maximum(now.mask, before.mask), np.ones((7, 7), np.uint8))
+        return replace(now, mask=cv2.blur(either, (5, 5)))
 
     def _control(self, landmarks_px: np.ndarray) -> np.ndarray:
         """The frame's actions; what the regressor says of the portrait's lips counts as the measured gap."""
@@ -175,10 +191,10 @@ def _clip(
     sheet = []
     for index in chosen:
         truth = frames[index]
-        motion, painted, corners = stage.show(points[index])
+        motion, painted, crops = stage.show(points[index])
         candidates = [frames[first], motion, painted]
         is_closing = eyes[index] < _CLOSING * eyes[first]
-        for name, numbers in _compare(candidates, truth, points[index], corners, is_closing, distance).items():
+        for name, numbers in _compare(candidates, truth, points[index], crops, is_closing, distance).items():
             for column, number in zip(COLUMNS, numbers, strict=True):
                 values.setdefault(name, {}).setdefault(column, []).append(number)
         for column, rgb in zip(COLUMNS[1:], candidates[1:], strict=True):
@@ -209,7 +225,7 @@ def _compare(
     candidates: list[np.ndarray],
     truth: np.ndarray,
     points: np.ndarray,
-    corners: dict[str, np.ndarray],
+    cuts: dict[str, RegionCrop | None],
     is_closing: bool,
     distance: PictureDistance,
 ) -> dict[str, list[float]]:
@@ -225,13 +241,20 @@ def _compare(
         if name == "eye" and not is_closing:
             continue
         for slit in slits:
-            matrix = region_frame(corners[slit], shape, is_mirrored=slit == "L")
-            crops = [sample(rgb, matrix, shape) for rgb in (*candidates, truth)]
+            if (cut_here := cuts[slit]) is None:
+                continue
+            crops = [sample(rgb, cut_here.crop_from_frame, shape) for rgb in (*candidates, truth)]
+            inside = cut_here.mask
             numbers = {
                 f"{name}_squeeze": distance.squeeze(crops[:-1], crops[-1]),
                 f"{name}_msssim": [structure(c, crops[-1], scales=3) for c in crops[:-1]],
                 f"{name}_gradient": [gradient_distance(c, crops[-1]) for c in crops[:-1]],
                 f"{name}_l1": [float(np.abs(c.astype(np.float32) - crops[-1]).mean()) for c in crops[:-1]],
+                f"{name}_inside_squeeze": distance.squeeze(crops[:-1], crops[-1], inside),
+                f"{name}_inside_l1": [
+                    float((np.abs(c.astype(np.float32) - crops[-1]).mean(-1) * inside).sum() / (inside.sum() + 1))
+                    for c in crops[:-1]
+                ],
             }
             for key, values in numbers.items():
                 before = out.get(key)
@@ -300,7 +323,7 @@ def summary(rows: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str,
 
 def print_table(table: dict[str, dict[str, dict[str, float]]]) -> None:
     """Mean / median / worst of each column, and what texture gains on motion."""
-    print(f"{'metric':16}" + "".join(f"{c:>30}" for c in COLUMNS) + f"{'gain':>9}")
+    print(f"{'metric':22}" + "".join(f"{c:>30}" for c in COLUMNS) + f"{'gain':>9}")
     for name, columns in table.items():
         cells = []
         for column in COLUMNS:
@@ -309,14 +332,12 @@ def print_table(table: dict[str, dict[str, dict[str, float]]]) -> None:
         gain = ""
         if "motion" in columns and "texture" in columns and name in LESS_IS_BETTER:
             gain = f"{100 * (1 - columns['texture']['mean'] / columns['motion']['mean']):+.1f} %"
-        print(f"{name:16} " + " ".join(cells) + f"{gain:>9}")
+        print(f"{name:22} " + " ".join(cells) + f"{gain:>9}")
 
 
 def _draw(config: EvaluateConfig, path: Path, sheet: list[np.ndarray]) -> None:
     if config.sheets is None or not sheet:
         return
-    import cv2
-
     config.sheets.mkdir(parents=True, exist_ok=True)
     picture = cv2.resize(np.vstack(sheet), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(config.sheets / f"{path.stem}.png"), picture[..., ::-1])
