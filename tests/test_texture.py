@@ -266,7 +266,6 @@ def test_a_damaged_shard_is_named(shards):
         train_generator(config_for(shards))
 
 
-@pytest.mark.slow
 def test_two_processes_train_one_network(shards):
     """DDP over gloo on the CPU, as under torchrun."""
     import subprocess

@@ -94,6 +94,7 @@ class TexturePainter(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.head.weight.data *= 0.1
         self.register_buffer("fade", _border_fade(shape))
+        self.relight = params.relight
 
     def forward(self, moved: Tensor, actions: Tensor, near: Tensor, deep: Tensor, style: Tensor) -> Painted:
         """`moved` `(N, 5, h, w)`: colours -1 to 1, opening, depth in it; the rest from `PortraitEncoder`."""
@@ -111,8 +112,12 @@ class TexturePainter(nn.Module):
         opening = moved[:, 3:4]
         start = _ATTENTION_OUTSIDE + (_ATTENTION_INSIDE - _ATTENTION_OUTSIDE) * opening
         attention = torch.sigmoid(out[:, 3:] + start) * _centred(self.fade, moved)
-        colour = moved[:, :3] + out[:, :3]
-        return Painted(colour, attention, moved[:, :3] + attention * out[:, :3])
+        change = out[:, :3]
+        if self.relight:
+            # One factor for all three colours, of what was drawn (colours run -1 to 1).
+            factor = self.relight * torch.tanh(change.mean(1, keepdim=True))
+            change = change + (factor * (moved[:, :3] + 1) - change) * opening
+        return Painted(moved[:, :3] + change, attention, moved[:, :3] + attention * change)
 
 
 class RegionNetwork(nn.Module):
