@@ -20,5 +20,5 @@ class TextureParams:
     rest_near: int = 16
     """Channels of the portrait's own features at half resolution."""
     relight: float = 0.0
-    """Inside an opening the drawn colours are only made lighter or darker, by at most this share (mouths: 0.8); 0 paints
+    """Inside an opening what was drawn is only made lighter or darker, by at most this share (mouths: 0.8); 0 paints
     freely. Painted freely, small mouth networks fill cavities with milk and tint teeth like lips."""
