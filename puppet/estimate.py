@@ -99,7 +99,11 @@ class AuEstimator:
         self._engine.close()
 
     def _regress(self, landmarks_cm: np.ndarray, head_rad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Intensities and gaze. One batch of two: without the neutral, to judge how calm the face is, and with it."""
+        """Intensities and gaze. One batch of two, without the neutral and with it.
+
+        The first says how calm the face is, and it can't be misled by a neutral that is still being found; the second
+        tells people's faces from what they do. Their mean is better on real faces than either.
+        """
         neutral = self.neutral.landmarks_cm
         out = self._engine.run(
             {
@@ -112,7 +116,7 @@ class AuEstimator:
         intensities = np.clip(out["intensities"], 0, facs.MAX_INTENSITY)
         if self._learn_neutral:
             self.neutral.observe(landmarks_cm, intensities[0], head_rad)
-        return intensities[1], out["gaze_rad"][1]
+        return intensities.mean(0), out["gaze_rad"][1]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import tyro
 
 from puppet.errors import EngineError, PuppetError
 from trainer.au import AuConfig, train
+from trainer.au_merge import MergeConfig, merge
 from trainer.au_photos import PhotosConfig, make_photos
 from trainer.evaluate_au import EvaluateAuConfig, evaluate
 from trainer.evaluate_generator import EvaluateConfig, evaluate_generator
@@ -24,6 +25,7 @@ COMMANDS = {
     MouthConfig: build_mouth,
     PhotosConfig: make_photos,
     AuConfig: train,
+    MergeConfig: merge,
     EvaluateAuConfig: evaluate,
     EvaluateLoopConfig: evaluate_loop,
     PrepareConfig: prepare,
@@ -40,6 +42,7 @@ def main() -> None:
         | Annotated[MouthConfig, tyro.conf.subcommand("mouth")]
         | Annotated[PhotosConfig, tyro.conf.subcommand("au-photos")]
         | Annotated[AuConfig, tyro.conf.subcommand("au")]
+        | Annotated[MergeConfig, tyro.conf.subcommand("au-merge")]
         | Annotated[EvaluateAuConfig, tyro.conf.subcommand("evaluate-au")]
         | Annotated[EvaluateLoopConfig, tyro.conf.subcommand("evaluate-loop")]
         | Annotated[PrepareConfig, tyro.conf.subcommand("prepare")]

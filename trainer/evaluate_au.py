@@ -106,11 +106,11 @@ def evaluate(config: EvaluateAuConfig) -> None:
     results = {
         "model": str(config.model),
         "engine": str(engine.info),
-        "rig": pearson(run(engine, faces)[0], faces.intensities),
+        "rig": pearson(as_used(engine, faces), faces.intensities),
         "rig_alone": pearson(run(engine, faces.without_neutral())[0], faces.intensities),
-        "photos": pearson(run(engine, photos)[0], photos.intensities),
+        "photos": pearson(as_used(engine, photos), photos.intensities),
         "photos_alone": pearson(run(engine, photos.without_neutral())[0], photos.intensities),
-        "winks": winks(run(engine, photos)[0], photos.intensities),
+        "winks": winks(as_used(engine, photos), photos.intensities),
         "gaze_pearson_rig": _gaze(engine, faces),
         **real_clips(engine, videos, rig),
     }
@@ -129,6 +129,11 @@ def run(engine: engines.Engine, samples: Samples) -> tuple[np.ndarray, np.ndarra
         intensities.append(np.clip(out["intensities"], 0, facs.MAX_INTENSITY))
         gaze.append(out["gaze_rad"])
     return np.concatenate(intensities), np.concatenate(gaze)
+
+
+def as_used(engine: engines.Engine, samples: Samples) -> np.ndarray:
+    """Intensities as the program takes them: the mean of the estimates without and with the neutral."""
+    return (run(engine, samples.without_neutral())[0] + run(engine, samples)[0]) / 2
 
 
 def winks(estimated: np.ndarray, true: np.ndarray) -> dict[str, float]:
@@ -187,7 +192,7 @@ def streamed(engine: engines.Engine, samples: Samples) -> np.ndarray:
         if neutral.landmarks_cm is not None:
             with_neutral[i] = neutral.landmarks_cm
         neutral.observe(landmarks, intensities, head)
-    return run(engine, replace(samples, neutral_cm=with_neutral))[0]
+    return (alone + run(engine, replace(samples, neutral_cm=with_neutral))[0]) / 2
 
 
 def _pose_error(video: Clip, seen: np.ndarray, head_rad: np.ndarray) -> list[float]:
