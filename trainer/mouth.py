@@ -1,8 +1,8 @@
 """`python -m trainer mouth`: teeth, gums and tongue as three pictures, from the ICT face model.
 
 The generator lays them between the lips. Each is a frontal orthographic render with alpha: the upper teeth belong to
-the skull, the lower teeth and the tongue to the jaw. How the jaw carries its layers is kept as the displacement of three
-anchor points per action, from which the runtime makes one affine map a frame.
+the skull, the lower teeth and the tongue to the jaw. How the jaw carries its layers is kept as the displacement of
+three anchor points per action, from which the runtime makes one affine map a frame.
 """
 
 from __future__ import annotations
