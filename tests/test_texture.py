@@ -113,7 +113,7 @@ def exported(tmp_path_factory):
     networks = {}
     for region, shape, batch in (("mouth", MOUTH_SHAPE, 1), ("eye", EYE_SHAPE, 2)):
         network = RegionNetwork(small, shape).eval()
-        network.painter.head.bias.data.fill_(0.1)
+        network.painter.head.bias.data.fill_(3.0)
         export_onnx(network, shape, batch, folder / f"texture_{region}", {"licence": "none"})
         networks[region] = network
     return folder, networks
@@ -128,13 +128,31 @@ def test_a_moved_picture_is_painted_inside_it_and_fades_at_the_border(exported):
     step = TextureNetworks(folder=exported[0], engine="onnxruntime").prepare(motion_picture())
     picture = motion_picture(shift=3)
     patches = step.paint(picture, facs.control(AU12=3))
-    assert patches
+    assert len(patches) >= 1
     for patch in patches:
         (x, y), (height, width) = patch.origin, patch.attention.shape
         assert x >= 0 and y >= 0 and x + width <= 240 and y + height <= 240
         assert patch.attention.max() > 0.02
         border = np.concatenate([patch.attention[[0, -1]].ravel(), patch.attention[:, [0, -1]].ravel()])
         assert border.max() < 0.1 * patch.attention.max()
+
+
+def test_an_open_eye_stays_the_portraits_own_and_a_closing_one_is_painted(exported):
+    step = TextureNetworks(folder=exported[0], engine="onnxruntime", regions=("eye",)).prepare(eyes(openness=1.0))
+    assert step.paint(eyes(openness=0.95, shift=3), facs.rest()) == []
+    assert len(step.paint(eyes(openness=0.2, shift=3), facs.control(AU45=4))) == 2
+
+
+def eyes(*, openness, shift=0):
+    """A motion picture with both eyes open by a share of 20 px."""
+    picture, height = motion_picture(shift=shift), round(20 * openness)
+    openings = {}
+    for side in "RL":
+        x0, y0 = CORNERS[side].min(0).astype(int)
+        planes = np.ones((height, 35), np.float32)
+        window = (x0, y0 - 10, x0 + 35, y0 - 10 + height)
+        openings[side] = Opening(window, planes, planes, height * planes, 0 * planes)
+    return MotionPicture(picture.rgb, openings, picture.corners)
 
 
 def test_exported_networks_say_what_torch_says(exported):

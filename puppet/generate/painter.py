@@ -19,6 +19,7 @@ from puppet.generate.texture import MotionPicture, Patch
 
 MODELS = Path(__file__).parent.parent / "models"
 _FEATURES = ("near", "deep", "style")
+_OPEN, _CLOSING = 0.1, 0.4  # share of the portrait's own opening that a lid has covered
 _LEAST_ATTENTION = 1.5 / 255  # under this a patch changes no grey level
 
 
@@ -59,7 +60,7 @@ class TextureNetworks:
             if any(crop is None for crop in crops):
                 continue
             planes = np.stack([crop.network_input()[:4] for crop in crops])
-            memories[region] = _Memory(portrait.run({"rest": planes}), [crop.rgb for crop in crops])
+            memories[region] = _Memory(portrait.run({"rest": planes}), crops)
         return PortraitPainter({name: pair[1] for name, pair in self._engines.items()}, memories)
 
     def close(self) -> None:
@@ -73,7 +74,21 @@ class _Memory:
     """What is kept of one portrait's region: features, and its own crops to know it by."""
 
     features: dict[str, np.ndarray]
-    crops: list[np.ndarray]
+    rest: list[RegionCrop]
+
+    def amounts(self, region: str, crops: list[RegionCrop | None]) -> list[float]:
+        """How much of each crop is painted, 0-1: nothing of the portrait at rest, and of eyes as far as they close.
+
+        An open eye is the portrait's own: it is moved, never replaced.
+        """
+        return [
+            0.0
+            if crop is None or np.array_equal(crop.rgb, rest.rgb)
+            else _closing(crop, rest)
+            if region == "eye"
+            else 1.0
+            for crop, rest in zip(crops, self.rest, strict=True)
+        ]
 
 
 class PortraitPainter:
@@ -87,13 +102,14 @@ class PortraitPainter:
         patches = []
         for region, memory in self._memories.items():
             crops = [cut(picture, slit) for slit in SLITS[region]]
-            if all(c is None or np.array_equal(c.rgb, own) for c, own in zip(crops, memory.crops, strict=True)):
+            amounts = memory.amounts(region, crops)
+            if not any(amounts):
                 continue
             change, attention = self._run(region, memory, crops, control)
-            for n, (crop, own) in enumerate(zip(crops, memory.crops, strict=True)):
-                if crop is None or np.array_equal(crop.rgb, own):
+            for n, (crop, amount) in enumerate(zip(crops, amounts, strict=True)):
+                if crop is None or not amount:
                     continue
-                patch = _patch(change[n], attention[n], crop, picture)
+                patch = _patch(change[n], attention[n] * np.float32(amount), crop, picture)
                 if patch is not None:
                     patches.append(patch)
         return patches
@@ -111,6 +127,13 @@ class PortraitPainter:
         features = {name: memory.features[name] for name in _FEATURES}
         out = self._networks[region].run({"moved": moved, "actions": actions, **features})
         return out["change"], out["attention"]
+
+
+def _closing(crop: RegionCrop, rest: RegionCrop) -> float:
+    """0 for an eye as open as the portrait's, 1 from where two fifths of its opening are covered."""
+    covered = 1 - float(crop.mask.sum()) / max(float(rest.mask.sum()), 1.0)
+    t = float(np.clip((covered - _OPEN) / (_CLOSING - _OPEN), 0, 1))
+    return t * t * (3 - 2 * t)
 
 
 def _patch(change: np.ndarray, attention: np.ndarray, crop: RegionCrop, picture: MotionPicture) -> Patch | None:
