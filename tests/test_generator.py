@@ -5,7 +5,7 @@ import pytest
 
 from puppet import facs
 from puppet.generate.canvas import default_size, frame_portrait
-from puppet.generate.motion import invert
+from puppet.generate.motion import head_pose, invert
 from puppet.landmarks import LEFT_LOWER_LID, LEFT_UPPER_LID, LOWER_INNER_LIP, RIGHT_LOWER_LID, RIGHT_UPPER_LID
 from puppet.portrait import Portrait
 from puppet.puppet import Puppet
@@ -74,6 +74,18 @@ def test_full_lid_closure_closes_both_eyes(puppet, tracker):
     opened, closed = (_tracked(tracker, puppet.animate(AU45=i)) for i in (0, 5))
     for upper, lower in ((RIGHT_UPPER_LID, RIGHT_LOWER_LID), (LEFT_UPPER_LID, LEFT_LOWER_LID)):
         assert _eye_opening(closed, upper, lower) < 0.55 * _eye_opening(opened, upper, lower)
+
+
+def _eye_area(puppet, control):
+    generator = puppet.generator
+    picture = generator.move(generator.weights_at(control), head_pose(control, generator.field), control)
+    return sum(picture.openings[side].mask.sum() for side in "RL")
+
+
+@pytest.mark.parametrize("others", [{}, {"AU05": 5}, {"AU01": 5, "AU02": 5}], ids=["alone", "lids raised", "brows up"])
+def test_full_closure_closes_lids_that_other_actions_open(portrait, others):
+    relaxed = Puppet(portrait, read_actions=lambda _: facs.control(AU06=4, AU12=4))
+    assert _eye_area(relaxed, facs.control(AU45=5, **others)) < 0.1 * _eye_area(relaxed, facs.rest())
 
 
 @pytest.mark.parametrize(("side", "shut", "open_"), [("L", 0, 1), ("R", 1, 0)])

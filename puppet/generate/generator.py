@@ -26,6 +26,7 @@ from puppet.generate.anatomy import (
 from puppet.generate.canvas import Canvas
 from puppet.generate.eyes import EyeInterior
 from puppet.generate.field import PortraitField, build_field
+from puppet.generate.lids import close_lids
 from puppet.generate.lips import part_lips, resting_lips
 from puppet.generate.motion import HeadPose, cell_positions, head_displacement, head_pose, invert
 from puppet.generate.mouth import MouthInterior, MouthPictures
@@ -134,8 +135,9 @@ class Generator:
         return (rest + (pose.move(rest) - rest) * slit.follow_at_anchor)[:, :2]
 
     def weights_at(self, control: np.ndarray) -> np.ndarray:
-        """`(K,)` weights beyond the portrait's own, lids following the gaze, lips parted as AU25 says."""
-        return part_lips(weights_of(control, self.baseline, self.anatomy), control, self.anatomy)
+        """`(K,)` weights beyond the portrait's own, lids following the gaze, lips and lids as far apart as asked."""
+        weights = weights_of(control, self.baseline, self.anatomy)
+        return part_lips(close_lids(weights, control, self.anatomy), control, self.anatomy)
 
     def _backward(self, weights: np.ndarray, pose: HeadPose) -> np.ndarray:
         """`(rows, columns, 2)` px: from each cell of the head's grid to the canvas position it shows, slits aside."""

@@ -19,7 +19,8 @@ from puppet.generate.texture import MotionPicture, Patch
 
 MODELS = Path(__file__).parent.parent / "models"
 _FEATURES = ("near", "deep", "style")
-_OPEN, _CLOSING = 0.1, 0.4  # share of the portrait's own opening that a lid has covered
+_CLOSING_EYE = (0.1, 0.4)  # share of the portrait's own opening that a lid has covered
+_OPENING_MOUTH_PX = (30.0, 150.0)  # of the crop's pixels
 _LEAST_ATTENTION = 1.5 / 255  # under this a patch changes no grey level
 
 
@@ -77,18 +78,18 @@ class _Memory:
     rest: list[RegionCrop]
 
     def amounts(self, region: str, crops: list[RegionCrop | None]) -> list[float]:
-        """How much of each crop is painted, 0-1: nothing of the portrait at rest, and of eyes as far as they close.
-
-        An open eye is the portrait's own: it is moved, never replaced.
-        """
-        return [
-            0.0
-            if crop is None or np.array_equal(crop.rgb, rest.rgb)
-            else _closing(crop, rest)
-            if region == "eye"
-            else 1.0
-            for crop, rest in zip(crops, self.rest, strict=True)
-        ]
+        """How much of each crop is painted, 0-1: nothing of the portrait at rest, of a mouth as far as it is open, and of
+        eyes as far as they close (an open eye is the portrait's own: it is moved, never replaced)."""
+        amounts = []
+        for crop, rest in zip(crops, self.rest, strict=True):
+            if crop is None or np.array_equal(crop.rgb, rest.rgb):
+                amounts.append(0.0)
+            elif region == "eye":
+                covered = 1 - float(crop.mask.sum()) / max(float(rest.mask.sum()), 1.0)
+                amounts.append(_ramp(covered, *_CLOSING_EYE))
+            else:
+                amounts.append(_ramp(float(crop.mask.sum()), *_OPENING_MOUTH_PX))
+        return amounts
 
 
 class PortraitPainter:
@@ -129,10 +130,9 @@ class PortraitPainter:
         return out["change"], out["attention"]
 
 
-def _closing(crop: RegionCrop, rest: RegionCrop) -> float:
-    """0 for an eye as open as the portrait's, 1 from where two fifths of its opening are covered."""
-    covered = 1 - float(crop.mask.sum()) / max(float(rest.mask.sum()), 1.0)
-    t = float(np.clip((covered - _OPEN) / (_CLOSING - _OPEN), 0, 1))
+def _ramp(value: float, low: float, high: float) -> float:
+    """0 below `low`, 1 above `high`, smooth between."""
+    t = float(np.clip((value - low) / (high - low), 0, 1))
     return t * t * (3 - 2 * t)
 
 
