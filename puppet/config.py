@@ -41,8 +41,8 @@ class PortraitOptions:
     size: Annotated[str | None, _option("Published size.", "WxH", "portrait's aspect, short side 512")] = None
     texture: Annotated[
         Literal["auto", "on", "off"],
-        _option("Paint what motion uncovers; off: move only.", default="on where packaged"),
-    ] = "auto"
+        _option("Networks repaint mouth and eyes; auto: where packaged.", default="off"),
+    ] = "off"
 
 
 @dataclass(frozen=True)
