@@ -17,7 +17,7 @@ from puppet.generate.scatter import interpolation_operator
 from puppet.landmarks import FACE_COUNT
 from puppet.rig import OUTLINE_START, LandmarkRig
 
-GRID_CELLS = 128
+GRID_CELLS = 100
 """Cells on the longer side of the head's region."""
 
 _HEAD_REACH = 1.45  # the region reaches this many face heights from the face's centre
