@@ -12,6 +12,7 @@ from pathlib import Path
 
 from puppet.errors import InputError
 from puppet.estimate import MODEL_PATH
+from trainer.onnx_half import store_halves
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class MergeConfig:
 
 
 def merge(config: MergeConfig) -> None:
-    """Write the merged model.
+    """Write the merged model, its weights in half precision.
 
     Raises:
         InputError: a file is missing or is not such a regressor, or they do not take and give the same.
@@ -67,6 +68,7 @@ def merge(config: MergeConfig) -> None:
     merged.metadata_props.add(key="config", value=json.dumps([json.loads(text) for text in configs]))
     onnx.checker.check_model(merged)
     onnx.save(merged, config.output)
+    store_halves(config.output, {})
     print(f"wrote {config.output}, the mean of {len(models)} models")
 
 
