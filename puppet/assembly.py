@@ -37,7 +37,7 @@ def plan(options: Options) -> list[str]:
         f"retarget  {retarget.preset}, gain {parse_gains(retarget.gain)}, mute {list(retarget.mute)}, "
         f"head {retarget.head:g}, {side}",
         f"engine    {options.engine.engine} on {options.engine.device}",
-        f"publish   {size} at {rate} fps to {', '.join((*output_names(options), *files))}",
+        f"publish   {size} at {rate} fps to {', '.join((*output_names(options), *files))}, badge {publish.badge}",
     ]
 
 

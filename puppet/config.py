@@ -76,6 +76,9 @@ class PublishOptions:
     output: Annotated[Repeatable, _option("virtualcam, virtualcam:DEVICE, preview or null.", "SINK", "repeatable")] = ()
     record: Annotated[Path | None, _option("Also write H.264.", "PATH.mp4")] = None
     au_log: Annotated[Path | None, _option("Also write one row of AUs a frame.", "PATH.csv")] = None
+    badge: Annotated[
+        Literal["on", "off"], _option('A small "puppet" in the corner of every published picture.', default="on")
+    ] = "on"
     fps: Annotated[float | None, _option("Published frame rate.", "N", "30, files: their own")] = None
     stats: Annotated[Path | None, _option("Write timings and counts at the end.", "PATH.json")] = None
 

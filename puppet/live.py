@@ -74,7 +74,9 @@ def run(options: Options) -> int:
             fps=options.publish.fps,
         )
         fps = options.publish.fps or driver.fps or DEFAULT_FPS
-        outputs = stack.enter_context(closing(Outputs(size=gallery.current.size, fps=fps, is_live=is_live)))
+        has_badge = options.publish.badge == "on"
+        outputs = Outputs(size=gallery.current.size, fps=fps, is_live=is_live, has_badge=has_badge)
+        stack.enter_context(closing(outputs))
         outputs.open(assembly.output_names(options), record=options.publish.record, au_log=options.publish.au_log)
         performer = assembly.open_performer(options, gallery.current.rest_control, driver)
         stack.enter_context(closing(perception))  # closed first: its threads may be waiting for us

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from puppet.errors import DeviceError, PuppetError
 from puppet.publish import Command, Rendering, Sink, open_sink
+from puppet.publish.badge import Badge
 
 log = logging.getLogger(__name__)
 
@@ -17,10 +19,12 @@ class Outputs:
     """Sinks of one run.
 
     `is_live`: a sink that fails is closed, remembered in `failures` and left out. Otherwise its error is raised.
+    `has_badge`: every picture says "puppet" in a corner, whichever sink it goes to.
     """
 
-    def __init__(self, *, size: tuple[int, int], fps: float, is_live: bool) -> None:
+    def __init__(self, *, size: tuple[int, int], fps: float, is_live: bool, has_badge: bool = False) -> None:
         self._size, self._fps, self._is_live = size, fps, is_live
+        self._badge = Badge(size) if has_badge else None
         self._sinks: list[Sink] = []
         self._recorder: Sink | None = None
         self.failures: list[PuppetError] = []
@@ -62,6 +66,8 @@ class Outputs:
         Raises:
             PuppetError: a sink failed, and this is not live, or it was the last one.
         """
+        if self._badge is not None:
+            rendering = replace(rendering, rgb=self._badge.on(rendering.rgb))
         for sink in list(self._sinks):
             try:
                 sink.publish(rendering)
