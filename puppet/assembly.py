@@ -12,6 +12,7 @@ import numpy as np
 from puppet.config import Options, parse_gains, parse_size
 from puppet.gallery import Gallery, demo_portrait
 from puppet.performance import Performer
+from puppet.provenance import Provenance
 from puppet.retarget import Retargeter
 from puppet.stats import Stats
 
@@ -79,6 +80,7 @@ def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
 
     def load(path: Path) -> Puppet:
         nonlocal size
+        provenance = Provenance.read(path)
         puppet = Puppet.load(
             path,
             size=size,
@@ -87,6 +89,7 @@ def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
             read_actions=read_actions,
             texture=texture,
         )
+        puppet.provenance = provenance
         size = puppet.size
         return puppet
 

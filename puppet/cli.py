@@ -7,11 +7,11 @@ import importlib
 import logging
 import os
 import sys
+import tomllib
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-import tomllib
 import tyro
 
 from puppet import config

@@ -180,6 +180,7 @@ class Show:
         if self._gallery.switched():
             self._performer.set_rest(self._gallery.current.rest_control)
             self._rendered = None
+            self._say(self._gallery.current.provenance.announce())
         performance = self._performer.step(observation, time_s)
         if observation is not None and observation.control is None:
             self._stats.without_face += 1
@@ -212,6 +213,7 @@ class Show:
             latency_ms,
             self._stats.recent_fps(),
             self._note if now_s < self._note_until_s else "",
+            self._gallery.current.provenance,
         )
         with self._stats.timed("publish"):
             self._outputs.publish(rendering)
@@ -279,6 +281,8 @@ def _announce(gallery: Gallery, driver, outputs: Outputs, fps: float) -> None:
     width, height = gallery.current.size
     log.info("%s drives %s: %dx%d at %.4g fps to %s.", driver.name, gallery.path.name, width, height, fps,
              ", ".join(outputs.names))  # fmt: skip
+    if gallery.current.provenance.consent is not None:
+        log.info("%s", gallery.current.provenance.announce())
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from puppet.generate.generator import Generator, Timings
 from puppet.generate.mouth import MouthPictures
 from puppet.generate.texture import TextureModel
 from puppet.portrait import Portrait
+from puppet.provenance import Provenance
 from puppet.rig import LandmarkRig
 
 ReadActions = Callable[[Portrait], np.ndarray]
@@ -61,6 +62,8 @@ class Puppet:
         """
         canvas = frame_portrait(portrait, size or default_size(portrait))
         self.name = portrait.name
+        self.provenance: Provenance | None = None
+        """Its file and who allowed it, where the program has read them."""
         self._generator = Generator(canvas, LandmarkRig.load(), MouthPictures.load(), texture=texture)
         if read_actions is not None:
             self._generator.set_baseline(_trusted(read_actions(portrait)))

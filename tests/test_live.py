@@ -10,11 +10,13 @@ import pytest
 
 from puppet import facs
 from puppet.capture import Frame, Observation
+from puppet.consent import Consent
 from puppet.errors import DeviceError, InputError, PortraitError
 from puppet.gallery import Gallery
 from puppet.live import Show
 from puppet.perception import Perception
 from puppet.performance import Performer
+from puppet.provenance import Provenance
 from puppet.publish import Command
 from puppet.publish.outputs import Outputs
 from puppet.retarget import Retargeter
@@ -73,6 +75,7 @@ class FakePuppet:
         self.name, self.fails_at, self.renders, self.is_closed = name, fails_at, 0, False
         self.still = np.full((4, 6, 3), ord(name[0]), np.uint8)
         self.rest_control = facs.rest()
+        self.provenance = Provenance(f"{name}.jpg", "")
 
     def render(self, control):
         self.renders += 1
@@ -311,3 +314,21 @@ def test_a_track_drives_without_a_tracker():
     show, perception, _ = make_show(Track(), sink, is_live=False)
     run(show, perception, is_live=False)
     assert [int(r.rgb[0, 0, 0]) for r in sink.taken] == [10, 50, 90, 130, 170]
+
+
+def test_the_portrait_that_is_switched_to_says_who_allowed_it(caplog):
+    caplog.set_level("INFO", "puppet")
+
+    def load(path):
+        puppet = FakePuppet(path.stem)
+        consent = Consent("Bob", "Bob") if path.stem == "b" else None
+        puppet.provenance = Provenance(path.name, "", consent)
+        return puppet
+
+    gallery = Gallery([Path("a.jpg"), Path("b.jpg")], load)
+    sink = Recording(commands={3: [Command.NEXT]}, quit_after=60)
+    show, perception, _ = make_show(FakeDriver([1], is_live=True), sink, is_live=True, gallery=gallery)
+    run(show, perception, is_live=True)
+    assert [sink.taken[i].portrait.file for i in (0, -1)] == ["a.jpg", "b.jpg"]
+    assert any(r.note == "b.jpg shows Bob, allowed by Bob" for r in sink.taken)
+    assert "b.jpg shows Bob, allowed by Bob" in caplog.text

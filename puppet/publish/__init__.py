@@ -13,6 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
+from puppet.provenance import Provenance
+
 
 @dataclass(frozen=True)
 class Rendering:
@@ -28,6 +30,7 @@ class Rendering:
     latency_ms: float | None = None  # capture to publish; None where nothing new was captured
     fps: float = 0.0  # measured over the last second
     note: str = ""  # one line for the user, as in "recording to out.mp4"
+    portrait: Provenance | None = None  # the file behind it, where that is known
 
 
 class Command(Enum):
