@@ -8,6 +8,7 @@ the face. After Athar et al. 2019 (motion first), with the motion's basis taken 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -58,11 +59,55 @@ class Grid:
         y = self.origin_px[1] + self.cell_px * np.arange(rows)
         return np.dstack(np.meshgrid(x, y)).astype(np.float32)
 
-    def to_pixels(self, values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Values of the cells, bilinear at every pixel of the window; `out` is written to where its shape fits."""
+    def sources(
+        self,
+        displacement: np.ndarray,
+        *,
+        scale: int,
+        travel: tuple[int, int] = (0, 0),
+        rows: tuple[int, int] | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """What the window's pixels show, `(h, w, 2)` float32 (x, y) in texels of a texture `scale` times as dense.
+
+        `displacement` `(rows, columns, 2)` px leads from the cells to what they show and is interpolated linearly;
+        `travel` (x, y) px moves the window first; `rows` (first, last) are the pixel rows wanted, None for all. `out`
+        is memory that may be used again.
+        """
+        cell = self.cell_px
+        first, last = (0, self.shape[0]) if rows is None else (rows[0] // cell, -(-rows[1] // cell))
+        # One more cell on each side: there the displacement is constant and the position goes on.
+        above, below = int(first == 0), int(last == self.shape[0])
+        some = displacement[first - 1 + above : last + 1 - below]
+        at = cv2.copyMakeBorder(some, above, below, 1, 1, cv2.BORDER_REPLICATE)
+        at += self._outer_positions_px()[first : last + 2]
+        if travel != (0, 0):
+            at += np.array(travel, np.float32)
+        if scale != 1:
+            at *= np.float32(scale)
+        size = (at.shape[1] * cell, at.shape[0] * cell)
+        texels = cv2.resize(at, size, dst=out, interpolation=cv2.INTER_LINEAR)
+        top, bottom = (first * cell, last * cell) if rows is None else rows
+        top, bottom = top - (first - 1) * cell, bottom - (first - 1) * cell
+        return texels[top:bottom, cell:-cell]
+
+    def empty_sources(self) -> np.ndarray:
+        """Memory that `sources` can write a whole window to."""
         rows, columns = self.shape
-        size = (columns * self.cell_px, rows * self.cell_px)
-        return cv2.resize(values, size, dst=out, interpolation=cv2.INTER_LINEAR)
+        return np.empty(((rows + 2) * self.cell_px, (columns + 2) * self.cell_px, 2), np.float32)
+
+    def _outer_positions_px(self) -> np.ndarray:
+        """`(rows + 2, columns + 2, 2)` float32 positions of the cells and of one more on each side; read-only."""
+        return _outer_positions(self.origin_px, self.cell_px, self.shape)
+
+
+@lru_cache(maxsize=64)
+def _outer_positions(origin_px: tuple[float, float], cell_px: int, shape: tuple[int, int]) -> np.ndarray:
+    x = origin_px[0] + cell_px * np.arange(-1, shape[1] + 1)
+    y = origin_px[1] + cell_px * np.arange(-1, shape[0] + 1)
+    positions = np.dstack(np.meshgrid(x, y)).astype(np.float32)
+    positions.flags.writeable = False
+    return positions
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from puppet.generate.eyes import EyeInterior
 from puppet.generate.field import PortraitField, build_field
 from puppet.generate.lids import close_lids
 from puppet.generate.lips import part_lips, resting_lips
-from puppet.generate.motion import HeadPose, cell_positions, head_displacement, head_pose, invert
+from puppet.generate.motion import HeadPose, head_displacement, head_pose, invert
 from puppet.generate.mouth import MouthInterior, MouthPictures
 from puppet.generate.slit import Opening, Slit, SlitMotion, build_slit, open_slit
 from puppet.generate.texture import MotionPicture, Patch, TextureModel, TextureStep
@@ -75,15 +75,14 @@ class Generator:
         zero = np.zeros(len(self.anatomy.actions), np.float32)
         rest_mouth = None
         if self.anatomy.rest_gap_px > 0:
-            opened = open_slit(self.slits["mouth"], self.field, zero, still, self._backward(zero, still), canvas.size)
+            opened = open_slit(self.slits["mouth"], self.field, zero, still, self._backward(zero, still), canvas)
             rest_mouth = opened[0] if opened is not None and opened[0].mask.size else None
         self._mouth = MouthInterior(canvas, self.anatomy, rig, pictures, rest_mouth)
         self._eyes = {side: EyeInterior(canvas, self.anatomy, side) for side in "RL"}
+        self._region = _pixel_region(self.field, canvas.size)
         # Megabytes that are written anew each frame: fresh ones would have to be mapped by the system every time.
-        self._shown: np.ndarray | None = None
+        self._texels = self.field.head.grid.empty_sources()
         self._moved: np.ndarray | None = None
-        self._region = x0, y0, x1, y1 = _pixel_region(self.field, canvas.size)
-        self._region_px = cell_positions(y1 - y0, x1 - x0) + np.array([x0, y0], np.float32)
         self.texture: TextureStep | None = None
         if texture is not None:
             self.texture = texture.prepare(self.move(zero, still, self.baseline))
@@ -116,7 +115,7 @@ class Generator:
         moved = self._moved = self._sample(self._at_pixels(backward), self._moved)
         openings, lashes = {}, []
         for name, slit in self.slits.items():
-            if (opened := open_slit(slit, self.field, weights, pose, backward, self.canvas.size)) is not None:
+            if (opened := open_slit(slit, self.field, weights, pose, backward, self.canvas)) is not None:
                 openings[name], motion = opened
                 self._lay_slit(moved, motion)
                 if name in self._eyes:
@@ -145,20 +144,16 @@ class Generator:
         return invert(head_displacement(self.field, weights, pose) / cell) * cell
 
     def _at_pixels(self, backward: np.ndarray) -> np.ndarray:
-        """The canvas position that each pixel of the region shows, `(h, w, 2)`, valid until the next frame."""
+        """The texel that each pixel of the region shows, `(h, w, 2)`, valid until the next frame."""
         x0, y0, x1, y1 = self._region
-        self._shown = self.field.head.grid.to_pixels(backward, self._shown)
-        left, top = self.field.head.grid.left_top_px
-        shown = self._shown[y0 - top : y1 - top, x0 - left : x1 - left]
-        shown += self._region_px
-        return shown
+        grid = self.field.head.grid
+        left, top = grid.left_top_px
+        texels = grid.sources(backward, scale=self.canvas.texture_scale, out=self._texels)
+        return texels[y0 - top : y1 - top, x0 - left : x1 - left]
 
-    def _sample(self, shown: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """The portrait's colours at canvas positions `(h, w, 2)`, which are overwritten."""
-        texture, scale = self.canvas.texture, self.canvas.texture_scale
-        if scale != 1:
-            shown *= np.float32(scale)
-        return cv2.remap(texture, shown, None, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE)
+    def _sample(self, texels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The portrait's colours at texels `(h, w, 2)`."""
+        return cv2.remap(self.canvas.texture, texels, None, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE)
 
     def _lay_slit(self, moved: np.ndarray, motion: SlitMotion) -> None:
         """Redraw the skin round a slit with the motion of both of its sides; `moved` is changed in place."""
@@ -170,15 +165,14 @@ class Generator:
         if x_to <= x_from or y_to <= y_from:
             return
         columns = slice(x_from - x0, x_to - x0)
+        band = y0 + motion.band[0]
         upper = self._sample(motion.from_upper[y_from - y0 : last - y0, columns])
-        lower = self._sample(motion.from_lower[first - y0 : y_to - y0, columns])
+        lower = self._sample(motion.from_lower[first - band : y_to - band, columns])
         out = moved[y_from - top : y_to - top, x_from - left : x_to - left]
         out[: first - y_from] = upper[: first - y_from]
         out[last - y_from :] = lower[last - first :]
         if last > first:
-            share = np.ascontiguousarray(
-                motion.below[first - y0 - motion.band[0] : last - y0 - motion.band[0], columns]
-            )
+            share = np.ascontiguousarray(motion.below[first - band : last - band, columns])
             out[first - y_from : last - y_from] = cv2.blendLinear(
                 np.ascontiguousarray(upper[first - y_from :]),
                 np.ascontiguousarray(lower[: last - first]),

@@ -13,8 +13,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from puppet.generate.canvas import Canvas
 from puppet.generate.field import Grid, PortraitField
-from puppet.generate.motion import HeadPose, cell_positions, forward_displacement, invert
+from puppet.generate.motion import HeadPose, forward_displacement, invert
 
 _WINDOW_MARGIN = 0.22  # share of the window over which it fades into the head's field
 _SPLINE_STEPS = 4
@@ -22,6 +23,7 @@ _SEAM_PX = 1.5  # closed edges melt into each other over this
 _CORNER_PX = 3.0
 _BAND_PX = 3
 _LEAST_GAP_PX = 0.4
+_STATION_PX = 0.25
 _ITERATIONS, _REACH = 9, 9  # skin next to an edge may stretch to three times its length
 
 
@@ -45,11 +47,12 @@ class Opening:
 class SlitMotion:
     """Skin near the slit in one frame.
 
-    `window` (x0, y0, x1, y1) canvas px; `from_upper` and `from_lower` `(rows, columns, 2)` canvas positions that its
-    pixels show as the upper and as the lower edge's side. Rows above `band` (first, last; relative to the window) are
-    the upper side's, rows below it the lower side's; within it `below` `(last - first, columns)` 0-1 is the lower's
-    share, `seam_px` the distance below the middle between the edges and `along` the place from corner (-1) to (1).
-    `gap_px` is the edges' greatest distance.
+    `window` (x0, y0, x1, y1) canvas px. Rows above `band` (first, last; relative to the window) are the upper edge's
+    side, rows below it the lower one's; within it `below` `(last - first, columns)` 0-1 is the lower's share, `seam_px`
+    the distance below the middle between the edges and `along` the place from corner (-1) to (1). `from_upper`
+    `(last, columns, 2)` and `from_lower` `(rows - first, columns, 2)` are the texels that the pixels show as the upper
+    side (down to the band's last row) and as the lower one (from its first on). `gap_px` is the edges' greatest
+    distance.
     """
 
     window: tuple[int, int, int, int]
@@ -168,7 +171,7 @@ def open_slit(
     weights: np.ndarray,
     pose: HeadPose,
     around: np.ndarray,
-    size: tuple[int, int],
+    canvas: Canvas,
 ) -> tuple[Opening, SlitMotion] | None:
     """The opening of one frame and the skin's motion on both sides of it; None where the slit has left the canvas.
 
@@ -179,6 +182,7 @@ def open_slit(
     travel = np.round(((pose.move(slit.anchor_px) - slit.anchor_px) * follow)[:2]).astype(np.float32)
     grid, cell = slit.grid, np.float32(slit.grid.cell_px)
     left, top = (int(edge + shift) for edge, shift in zip(grid.left_top_px, travel, strict=True))
+    size = canvas.size
     x0, x1 = max(0, left), min(size[0], left + grid.shape[1] * grid.cell_px)
     y0, y1 = max(0, top), min(size[1], top + grid.shape[0] * grid.cell_px)
     if x1 - x0 < 4 or y1 - y0 < 4:
@@ -193,18 +197,16 @@ def open_slit(
     head = field.head.grid
     at = (slit.cells_px + (travel - np.array(head.origin_px, np.float32))) / np.float32(head.cell_px)
     outside = cv2.remap(around, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    inside = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+    window = (x0, y0, x1, y1)
+    opening, band, below, seam, along, gap = _cover(*slit.contours(weights, pose), window, slit.edge_inset_px)
     shown = []
-    for half in np.split(backward, 2):
+    for half, (first, last) in zip(np.split(backward, 2), ((0, band[1]), (band[0], y1 - y0)), strict=True):
         half -= outside
         half *= slit.fade
         half += outside
-        here = grid.to_pixels(half)[inside]
-        here += cell_positions(y1 - y0, x1 - x0)
-        here += np.array([x0, y0], np.float32)
-        shown.append(here)
-    window = (x0, y0, x1, y1)
-    opening, band, below, seam, along, gap = _cover(*slit.contours(weights, pose), window, slit.edge_inset_px)
+        rows = (y0 - top + first, y0 - top + last)
+        texels = grid.sources(half, scale=canvas.texture_scale, travel=(int(travel[0]), int(travel[1])), rows=rows)
+        shown.append(texels[:, x0 - left : x1 - left])
     return opening, SlitMotion(window, *shown, band, below, seam, along, gap)
 
 
@@ -231,7 +233,7 @@ def _cover(
         + (axis[1] * (np.arange(last - first, dtype=np.float32) + offset[1]))[:, None]
         for axis in to_slit
     )
-    upper_at, lower_at = _height(upper_curve, along), _height(lower_curve, along)
+    upper_at, lower_at = _heights(upper_curve, lower_curve, along)
     # Where the edges have crossed they press on each other: neither may show what lies between them.
     gap = np.maximum(lower_at - upper_at, 0)
     middle = (upper_at + lower_at) / 2
@@ -289,6 +291,17 @@ def _spline_matrix(n: int) -> np.ndarray:
 def _unit(values: np.ndarray) -> np.ndarray:
     """Limited to 0-1 (`np.clip` takes several times as long on small arrays)."""
     return np.minimum(np.maximum(values, 0), 1)
+
+
+def _heights(upper_curve: np.ndarray, lower_curve: np.ndarray, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Heights of both curves at positions along them `(h, w)`, by a table of quarter pixels."""
+    corners = along[[0, 0, -1, -1], [0, -1, 0, -1]]
+    least = corners.min()
+    stations = np.arange(least, corners.max() + _STATION_PX, _STATION_PX, dtype=np.float32)
+    table = np.stack([_height(curve, stations) for curve in (upper_curve, lower_curve)], 1)[None]
+    at = (along - least) * np.float32(1 / _STATION_PX)
+    found = cv2.remap(table, at, np.zeros_like(at), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return found[..., 0], found[..., 1]
 
 
 def _height(curve: np.ndarray, along: np.ndarray) -> np.ndarray:
