@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -23,9 +25,10 @@ from puppet.errors import InputError, PuppetError
 from puppet.estimate import AuEstimator
 from puppet.generate.mouth import MouthPictures
 from puppet.generate.region import SHAPES
+from puppet.landmarks import STIFF
 from puppet.rig import LandmarkRig
 from puppet.track import Face
-from trainer.texture_pairs import Sample, Toolbox, follow, identity, reopen
+from trainer.texture_pairs import Sample, Toolbox, follow, identity, reopen, resting
 from trainer.tracking import Clip, Stills, clip, manifest, person_of, read_rgb, stills
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,15 @@ _MOST_OF_A_PERSON = 4  # stills of one person up to here are taken as one sittin
 _STILLS_PER_SHARD = 20
 _FRAME_REACH, _FRAME_PX = 2.8, 600  # a clip is cut to this many face heights and scaled to this size
 _EYES_OF_STILLS = 3  # every so many stills give their (unmoved) eyes
+_BY_ACTIONS = 3  # every so many pairs of a clip's frames are driven as in live use, the others by their landmarks
+_SITTINGS = "caltech-faces"
+_FIRST_OF_SITTING = (
+    1, 22, 42, 47, 69, 90, 113, 133, 138, 159, 164, 169, 174, 194, 215, 240, 262, 267, 286, 306, 326, 346, 366, 388,
+    389, 390, 391, 393, 398, 418,
+)  # fmt: skip
+"""Numbers of the Caltech snapshots with which another person begins, as seen by eye."""
+_LEAST_SITTING, _SHOWN_OF_SITTING = 4, 8
+_UNLIKE_LIGHT, _LEAST_DETAIL = 0.4, 0.6
 
 
 @dataclass(frozen=True)
@@ -48,8 +60,8 @@ class PrepareConfig:
     """Where tracked landmarks are kept."""
     output: Path = Path("data/texture")
     """Folder of shards."""
-    kinds: tuple[Literal["pairs", "clips", "stills"], ...] = ("pairs", "clips", "stills")
-    """Stills of one person shown to each other, clips, stills closed and reopened."""
+    kinds: tuple[Literal["pairs", "clips", "stills", "sittings"], ...] = ("pairs", "clips", "stills", "sittings")
+    """Stills of one person shown to each other, clips, stills closed and reopened, snapshots in changing light."""
     stills: int = 400
     """Stills with an open mouth to close and reopen, at most."""
     portraits: int = 2
@@ -121,13 +133,43 @@ class _Maker:
             generator = self.tools.generator(frames[first], points[first])
             control = self.read(points[first], size)
             generator.set_baseline(control)
+            rest = resting(generator)
             yield from _flat(identity(generator, control), person)
             targets = _targets(points, first, self.config.targets // 2, rng)
-            for t in targets:
+            for n, t in enumerate(targets):
                 for k in (t, t + 1):
                     seen = self.read(points[k], size)
-                    made = follow(generator, frames[k], points[k], seen, self.tools)
+                    made = follow(
+                        generator,
+                        frames[k],
+                        points[k],
+                        seen,
+                        self.tools,
+                        rest=rest,
+                        by_actions=n % _BY_ACTIONS == 0,
+                    )
                     yield from _flat(made, person, has_next=k == t)
+
+    def of_sitting(self, pictures: Stills, person: str) -> Iterator[tuple[str, str, bool, Sample]]:
+        """Snapshots of one person in changing light: the most neutral and the most smiling shown the most unlike."""
+        rgb = [read_rgb(self.config.faces_dir / str(file)) for file in pictures.files]
+        clear = _clear(rgb, pictures.landmarks_px)
+        eyes, mouth = openness(pictures.landmarks_px)
+        eyes = eyes / np.median(eyes)
+        neutral = int(np.argmin(np.abs(eyes - 1) + 2 * mouth + 9 * ~clear))
+        smiling = int(np.argmax(np.where(clear & (eyes > 0.9), mouth, -1)))
+        for first in dict.fromkeys((neutral, smiling)):
+            unlike = np.abs(eyes - eyes[first]) + 2 * np.abs(mouth - mouth[first]) - 9 * ~clear
+            size, own = rgb[first].shape[1::-1], pictures.landmarks_px[first]
+            generator = self.tools.generator(rgb[first], own)
+            generator.set_baseline(self.read(own, size))
+            rest = resting(generator)
+            for k in np.argsort(-unlike)[:_SHOWN_OF_SITTING]:
+                if k != first and clear[k]:
+                    other, points = _onto(rgb[k], pictures.landmarks_px[k], own, size)
+                    seen = self.read(points, size)
+                    made = follow(generator, other, points, seen, self.tools, rest=rest, is_relit=True)
+                    yield from _flat(made, person)
 
 
 def prepare(config: PrepareConfig) -> None:
@@ -172,12 +214,52 @@ def _jobs(config: PrepareConfig, maker: _Maker) -> Iterator[_Job]:
         if row["kind"] == "clip":
             path = config.faces_dir / row["file"]
             yield _Job(f"clip-{path.stem}", lambda r, path=path, row=row: maker.of_clip(path, person_of(row), r))
+    for person, chosen in _sittings(pictures):
+        yield _Job(
+            f"sitting-{person}",
+            lambda _, person=person, chosen=chosen: maker.of_sitting(pictures.take(chosen), f"caltech:{person}"),
+        )
     inner = np.linalg.norm(pictures.landmarks_px[:, 13] - pictures.landmarks_px[:, 14], axis=1)
     wide = np.linalg.norm(pictures.landmarks_px[:, 78] - pictures.landmarks_px[:, 308], axis=1)
     opened = rng.permutation(np.flatnonzero(inner > _OPEN_MOUTH * wide))[: config.stills]
     for n in range(0, len(opened), _STILLS_PER_SHARD):
         block = opened[n : n + _STILLS_PER_SHARD]
         yield _Job(f"stills-{n:05d}", lambda r, block=block: maker.of_stills(pictures, block, r))
+
+
+def _sittings(pictures: Stills) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and places of the snapshots of each person of the Caltech set with enough of them."""
+    places = [i for i, file in enumerate(pictures.files) if _SITTINGS in str(file)]
+    numbers = np.array([int(re.search(r"(\d+)\D*$", str(pictures.files[i])).group(1)) for i in places])
+    for first, after in pairwise((*_FIRST_OF_SITTING, 10**6)):
+        chosen = np.array(places, int)[(numbers >= first) & (numbers < after)]
+        if len(chosen) >= _LEAST_SITTING:
+            yield f"{first:04d}", chosen
+
+
+def _clear(rgb: list[np.ndarray], landmarks_px: np.ndarray) -> np.ndarray:
+    """`(N,)` bool: neither much darker or brighter nor much more blurred than the person's other snapshots."""
+    light, detail = [], []
+    for picture, points in zip(rgb, landmarks_px, strict=True):
+        low, high = np.maximum(points[:, :2].min(0), 0).astype(int), points[:, :2].max(0).astype(int)
+        face = cv2.resize(picture[low[1] : high[1], low[0] : high[0]], (128, 160), interpolation=cv2.INTER_AREA)
+        grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        light.append(grey.mean())
+        detail.append(cv2.Laplacian(grey, -1).std() / grey.mean())
+    light, detail = (np.array(v) / np.median(v) for v in (light, detail))
+    return (np.abs(np.log(light)) < _UNLIKE_LIGHT) & (detail > _LEAST_DETAIL)
+
+
+def _onto(
+    rgb: np.ndarray, landmarks_px: np.ndarray, wanted_px: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A picture and its landmarks, shifted, turned and scaled so that the stiff landmarks fall on others."""
+    stiff = list(STIFF)
+    matrix, _ = cv2.estimateAffinePartial2D(landmarks_px[stiff, :2], wanted_px[stiff, :2], method=cv2.LMEDS)
+    moved = landmarks_px * np.float32(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    moved[:, :2] = landmarks_px[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+    drawn = cv2.warpAffine(rgb, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return drawn, moved.astype(np.float32)
 
 
 def _flat(made: dict[str, list[Sample]], person: str, *, has_next: bool = False):

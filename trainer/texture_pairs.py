@@ -103,22 +103,35 @@ def moved_landmarks(generator: Generator, weights: np.ndarray, pose: HeadPose) -
 
 
 def follow(
-    generator: Generator, rgb: np.ndarray, landmarks_px: np.ndarray, control: np.ndarray, tools: Toolbox
+    generator: Generator,
+    rgb: np.ndarray,
+    landmarks_px: np.ndarray,
+    control: np.ndarray,
+    tools: Toolbox,
+    *,
+    rest: MotionPicture | None = None,
+    by_actions: bool = False,
+    is_relit: bool = False,
 ) -> dict[str, list[Sample]]:
     """Samples by region of a portrait that does what another picture `(H, W, 3)` shows.
 
-    `control` `(SIZE,)` is the estimator's reading of that picture.
+    `control` `(SIZE,)` is the estimator's reading of that picture; `by_actions` it drives, as in live use, else weights
+    solved from the landmarks do. `rest` is `resting(generator)` where the caller has it. `is_relit` takes the light of
+    another picture off the answer, colour by colour.
     """
     weights, pose = solve_motion(generator, landmarks_px, tools.rig)
     gaze = iris_gaze(generator, landmarks_px, pose)
     seen = control.copy()
     seen[[facs.INDEX[name] for name in facs.GAZE_NAMES]] = gaze
-    picture = generator.move(weights, pose, facs.clip(seen))
+    seen = facs.clip(seen)
+    if by_actions:
+        weights = generator.weights_at(seen)
+    picture = generator.move(weights, pose, seen)
     at = moved_landmarks(generator, weights, pose)[:, :2]
     miss = landmarks_px[:FACE_COUNT, :2] - at
     if np.linalg.norm(miss, axis=1).mean() > _MAX_MISS * generator.anatomy.ocular_px:
         return {}
-    return _samples(generator, picture, rgb, seen, at, miss)
+    return _samples(generator, picture, rgb, seen, at, miss, rest=rest, is_relit=is_relit)
 
 
 def reopen(
@@ -166,12 +179,15 @@ def _samples(
     control: np.ndarray,
     at: np.ndarray,
     miss: np.ndarray,
+    *,
+    rest: MotionPicture | None = None,
+    is_relit: bool = False,
 ) -> dict[str, list[Sample]]:
     """Crops of the motion picture, the portrait, and the answer drawn to where the motion put the landmarks.
 
     `at` `(468, 2)` px is where motion put the landmarks, `miss` what leads from there to the answer's own.
     """
-    rest = resting(generator)
+    rest = resting(generator) if rest is None else rest
     out: dict[str, list[Sample]] = {}
     for region, slits in SLITS.items():
         shape = SHAPES[region]
@@ -181,6 +197,8 @@ def _samples(
                 continue
             drawn = _drawn(answer, crop.crop_from_frame, region, at, miss)
             assert drawn.shape == (shape.height, shape.width, 3)
+            if is_relit:
+                drawn = _relit(drawn, crop.rgb, skin=(crop.mask == 0) & (portrait.mask == 0))
             moved = np.dstack([crop.rgb, _bytes(crop.mask), _bytes(crop.depth)])
             kept = np.dstack([portrait.rgb, _bytes(portrait.mask)])
             actions = action_input(facs.clip(control), is_mirrored=slit == "L")
@@ -210,6 +228,16 @@ def _drawn(
     return cv2.remap(
         answer, (frame + shift).astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+
+
+def _relit(answer: np.ndarray, moved: np.ndarray, *, skin: np.ndarray) -> np.ndarray:
+    """The answer with each colour stretched and shifted so that its skin `(h, w)` has the moved picture's."""
+    if skin.sum() < 64:
+        return answer
+    own, wanted = answer[skin].astype(np.float32), moved[skin].astype(np.float32)
+    gain = np.clip(wanted.std(0) / np.maximum(own.std(0), 1.0), 0.6, 1.6)
+    shown = (answer - own.mean(0)) * gain + wanted.mean(0)
+    return np.round(np.clip(shown, 0, 255)).astype(np.uint8)
 
 
 def iris_gaze(generator: Generator, landmarks_px: np.ndarray, pose: HeadPose) -> np.ndarray:
