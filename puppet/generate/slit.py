@@ -144,7 +144,7 @@ def build_slit(
         position=np.concatenate([place, place], 1),
         follow=np.concatenate([follow, follow]),
         columns=columns,
-        basis=np.ascontiguousarray(stacked[columns].reshape(len(columns), -1)),
+        basis=np.ascontiguousarray(stacked[columns].reshape(len(columns), stacked[0].size)),
         edges_px=edges,
         edge_basis=np.ascontiguousarray(edge_basis.reshape(len(edge_basis), -1)),
         anchor_px=points[list(upper + lower)].mean(0).astype(np.float32),
