@@ -215,6 +215,7 @@ def _build_slits(field: PortraitField) -> dict[str, Slit]:
             reach=(0.35, 0.45, 0.85),
             cells=44,
             is_closed_at_rest=field.anatomy.rest_gap_px == 0,
+            edges_part=True,
         )
     }
     for side in "RL":

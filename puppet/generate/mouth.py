@@ -26,6 +26,8 @@ DEFAULT_PATH = Path(__file__).parent.parent / "models" / "mouth.safetensors"
 
 _CAVITY = np.array([36.0, 13.0, 12.0], np.float32)
 _OWN_UPPER_CM = 1.0  # this much of an open mouth below the upper lip is upper teeth, the rest goes with the jaw
+_TONGUE_FOLLOWS = 0.6  # of the jaw's motion: its root hangs from the skull
+_TONGUE_LIGHT = 1.45  # the rig's is rendered in the shade of a mouth that is closed
 _IMAGE = np.array([1.0, -1.0, -1.0])
 
 
@@ -107,6 +109,7 @@ class MouthInterior:
         self._lower_action_px = (size * pictures.lower_action_cm @ to_px) * _IMAGE
         self._light = _mouth_light(canvas, anatomy)
         self._layers = {name: self._lit(getattr(pictures, name)) for name in ("upper", "lower", "tongue")}
+        self._layers["tongue"][..., :3] *= _TONGUE_LIGHT
         self._own = _own_mouth(canvas, anatomy, rest) if rest is not None else None
         self._px_per_cm = fit.scale_px_per_cm
 
@@ -125,7 +128,8 @@ class MouthInterior:
         total = weights + rest_weights
         upper = self._affine(self._upper_action_px, total, pose, follow, (x0, y0))
         lower = self._affine(self._lower_action_px, total, pose, follow, (x0, y0))
-        for name, matrix in (("tongue", lower), ("lower", lower), ("upper", upper)):
+        tongue = upper + (lower - upper) * _TONGUE_FOLLOWS
+        for name, matrix in (("tongue", tongue), ("lower", lower), ("upper", upper)):
             layer = cv2.warpAffine(self._layers[name], matrix, size, flags=cv2.INTER_LINEAR)
             out = layer[..., :3] + out * (1 - layer[..., 3:])
         out *= shade[..., None]

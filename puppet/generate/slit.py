@@ -24,7 +24,9 @@ _CORNER_PX = 3.0
 _BAND_PX = 3
 _LEAST_GAP_PX = 0.4
 _STATION_PX = 0.25
-_ITERATIONS, _REACH = 9, 9  # skin next to an edge may stretch to three times its length
+_SMOOTH_PX = 7  # the inverse motion is known by cells, which would show as steps
+_STRETCHED_GAP_PX = 4.0  # from here on skin next to an edge may be stretched across it
+_ITERATIONS, _REACH = 12, 9  # skin next to an edge may stretch to three times its length
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class Slit:
     cells_px: np.ndarray  # (rows, columns, 2) canvas positions of the grid
     fade: np.ndarray  # (rows, columns, 1) the window's weight against the head's own field
     follow_at_anchor: float
+    rest: Edges  # of the portrait itself
+    edges_part: bool  # far enough to stretch the skin next to them
     edge_inset_px: float  # the upper edge is drawn this much lower: lashes go with the lid
 
     def contours(self, weights: np.ndarray, pose: HeadPose) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +97,11 @@ class Slit:
         shift = (weights @ self.edge_basis).reshape(rest.shape)
         at = (rest + shift @ pose.linear.T + (pose.move(rest) - rest) * self.follow_at_anchor)[:, :2]
         upper, lower = at[: len(self.upper)], at[len(self.upper) :]
-        return (upper, lower) if upper[0, 0] <= upper[-1, 0] else (upper[::-1], lower[::-1])
+        return _left_to_right(upper, lower)
+
+
+def _left_to_right(upper: np.ndarray, lower: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return (upper, lower) if upper[0, 0] <= upper[-1, 0] else (upper[::-1], lower[::-1])
 
 
 def build_slit(
@@ -106,6 +114,7 @@ def build_slit(
     reach: tuple[float, float, float],
     cells: int,
     is_closed_at_rest: bool,
+    edges_part: bool = False,
     edge_inset: float = 0.0,
 ) -> Slit:
     """A slit with the motion of both sides.
@@ -151,6 +160,8 @@ def build_slit(
         cells_px=position,
         fade=_window_fade(grid.shape)[..., None],
         follow_at_anchor=float(surface.follow(points[list(upper + lower), :2].mean(0)[None])[0]),
+        rest=Edges.between(*_left_to_right(edges[: len(upper), :2], edges[len(upper) :, :2])),
+        edges_part=edges_part,
         edge_inset_px=edge_inset * width,
     )
 
@@ -197,69 +208,140 @@ def open_slit(
     head = field.head.grid
     at = (slit.cells_px + (travel - np.array(head.origin_px, np.float32))) / np.float32(head.cell_px)
     outside = cv2.remap(around, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    window = (x0, y0, x1, y1)
-    opening, band, below, seam, along, gap = _cover(*slit.contours(weights, pose), window, slit.edge_inset_px)
+    seam = _seam(Edges.between(*slit.contours(weights, pose)), (x0, y0, x1, y1))
+    first, last = seam.band
     shown = []
-    for half, (first, last) in zip(np.split(backward, 2), ((0, band[1]), (band[0], y1 - y0)), strict=True):
+    for half, wanted in zip(np.split(backward, 2), ((0, last), (first, y1 - y0)), strict=True):
         half -= outside
         half *= slit.fade
         half += outside
-        rows = (y0 - top + first, y0 - top + last)
+        rows = (y0 - top + wanted[0], y0 - top + wanted[1])
         texels = grid.sources(half, scale=canvas.texture_scale, travel=(int(travel[0]), int(travel[1])), rows=rows)
         shown.append(texels[:, x0 - left : x1 - left])
-    return opening, SlitMotion(window, *shown, band, below, seam, along, gap)
+    beyond = None
+    if slit.edges_part and seam.gap.max() > _LEAST_GAP_PX:
+        beyond = _beyond_edges(slit.rest, shown[0][first:], shown[1][: last - first], seam, canvas.texture_scale)
+    return _opening(seam, slit.edge_inset_px, beyond), SlitMotion(
+        seam.window,
+        *shown,
+        seam.band,
+        seam.below,
+        seam.across - seam.middle,
+        seam.along * np.float32(2 / seam.edges.width),
+        float(seam.gap.max()),
+    )
 
 
-def _cover(
-    upper: np.ndarray, lower: np.ndarray, window: tuple[int, int, int, int], inset_px: float
-) -> tuple[Opening, tuple[int, int], np.ndarray, np.ndarray, np.ndarray, float]:
-    """The opening between two edges, and what `SlitMotion` says of the pixels near it from `band` on.
+@dataclass(frozen=True)
+class Edges:
+    """Two edges measured along and across the line between their corners, so that a tilted head is like an upright one.
 
-    All is measured along and across the line between the corners, so that a tilted head is like an upright one.
+    `centre` `(2,)` px, `axes` `(2, 2)` rows along and across, `upper` and `lower` `(m, 2)` smooth curves in that frame.
     """
+
+    centre: np.ndarray
+    axes: np.ndarray
+    width: float
+    upper: np.ndarray
+    lower: np.ndarray
+
+    @classmethod
+    def between(cls, upper: np.ndarray, lower: np.ndarray) -> Edges:
+        """From both edges' points `(n, 2)` px, left to right in the image."""
+        corners = (upper[[0, -1]] + lower[[0, -1]]) / 2
+        centre, line = corners.mean(0), corners[1] - corners[0]
+        width = max(float(np.linalg.norm(line)), 1.0)
+        axes = np.array([[line[0], line[1]], [-line[1], line[0]]], np.float32) / width
+        return cls(centre.astype(np.float32), axes, width, *(_spline((e - centre) @ axes.T) for e in (upper, lower)))
+
+    def heights(self, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the upper and the lower edge lie at places along the line `(h, w)`, by a table of quarter pixels."""
+        least, most = float(along.min()), float(along.max())
+        stations = np.arange(least, most + _STATION_PX, _STATION_PX, dtype=np.float32)
+        table = np.stack([_height(curve, stations) for curve in (self.upper, self.lower)], 1)[None]
+        at = (along - np.float32(least)) * np.float32(1 / _STATION_PX)
+        found = cv2.remap(table, at, np.zeros_like(at), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return found[..., 0], found[..., 1]
+
+
+@dataclass(frozen=True)
+class _Seam:
+    """The pixels near the edges of one frame: rows `band` (first, last) of `window`; arrays `(last - first, columns)`.
+
+    `along` and `across` px in the edges' frame, the edges' `middle` and `gap` there, `below` 0-1 the lower side's part.
+    """
+
+    edges: Edges
+    window: tuple[int, int, int, int]
+    band: tuple[int, int]
+    along: np.ndarray
+    across: np.ndarray
+    upper_at: np.ndarray
+    middle: np.ndarray
+    gap: np.ndarray
+    below: np.ndarray
+
+
+def _seam(edges: Edges, window: tuple[int, int, int, int]) -> _Seam:
     x0, y0, x1, y1 = window
-    corners = (upper[[0, -1]] + lower[[0, -1]]) / 2
-    centre, line = corners.mean(0), corners[1] - corners[0]
-    width = max(float(np.linalg.norm(line)), 1.0)
-    to_slit = np.array([[line[0], line[1]], [-line[1], line[0]]], np.float32) / width  # rows: along, across
-    upper_curve, lower_curve = (_spline((edge - centre) @ to_slit.T) for edge in (upper, lower))
-    edges = np.concatenate([upper, lower])
-    tilt = abs(float(line[1] / width))
-    first = int(np.clip(edges[:, 1].min() - _BAND_PX - tilt * (x1 - x0) / 2, y0, y1 - 1)) - y0
-    last = int(np.clip(edges[:, 1].max() + _BAND_PX + tilt * (x1 - x0) / 2, y0 + first + 1, y1)) - y0
-    offset = np.array([x0, y0 + first], np.float32) - centre.astype(np.float32)
+    heights = np.concatenate([edges.upper, edges.lower]) @ edges.axes[:, 1] + edges.centre[1]
+    tilt = abs(float(edges.axes[0, 1])) * (x1 - x0) / 2
+    first = int(np.clip(heights.min() - _BAND_PX - tilt, y0, y1 - 1)) - y0
+    last = int(np.clip(heights.max() + _BAND_PX + tilt, y0 + first + 1, y1)) - y0
+    offset = np.array([x0, y0 + first], np.float32) - edges.centre
     along, across = (
         axis[0] * (np.arange(x1 - x0, dtype=np.float32) + offset[0])
         + (axis[1] * (np.arange(last - first, dtype=np.float32) + offset[1]))[:, None]
-        for axis in to_slit
+        for axis in edges.axes
     )
-    upper_at, lower_at = _heights(upper_curve, lower_curve, along)
+    upper_at, lower_at = edges.heights(along)
     # Where the edges have crossed they press on each other: neither may show what lies between them.
     gap = np.maximum(lower_at - upper_at, 0)
     middle = (upper_at + lower_at) / 2
     below = _unit((across - middle) / _SEAM_PX + 0.5)
     # Beyond the corners both sides are one skin.
-    below += (0.5 - below) * _unit((np.abs(along) - width / 2) / _CORNER_PX)
-    opening = _no_opening()
-    if gap.max() > _LEAST_GAP_PX:
-        outline = _outline(upper_curve, lower_curve, inset_px) @ to_slit - offset
-        mask = np.zeros(gap.shape, np.uint8)
-        cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
-        mask = cv2.blur(mask, (3, 3))
-        # A gap thinner than a pixel and a half fades away instead of drawing a line.
-        cover = mask * (_unit((gap - _LEAST_GAP_PX) / 1.2) / 255)
-        left, top, columns, rows = cv2.boundingRect(mask)
-        box = (slice(top, top + rows), slice(left, left + columns))
-        at = (x0 + left, y0 + first + top)
-        depth = across[box] - np.where(gap > 0, upper_at, middle)[box]
-        opening = Opening((*at, at[0] + columns, at[1] + rows), cover[box], depth, gap[box], along[box] * (2 / width))
-    seam = (across - middle).astype(np.float32)
-    return opening, (first, last), below, seam, along * np.float32(2 / width), float(gap.max())
+    below += (0.5 - below) * _unit((np.abs(along) - edges.width / 2) / _CORNER_PX)
+    return _Seam(edges, window, (first, last), along, across, upper_at, middle, gap, below)
 
 
-def _no_opening() -> Opening:
-    nothing = np.zeros((0, 0), np.float32)
-    return Opening((0, 0, 0, 0), nothing, nothing, nothing, nothing)
+def _beyond_edges(rest: Edges, upper: np.ndarray, lower: np.ndarray, seam: _Seam, scale: int) -> np.ndarray:
+    """`(rows, columns)` px by which the pixels of a seam show what lies beyond their own side's edge in the portrait.
+
+    `upper` and `lower` are the texels they would show. Near the corners of a wide opening the skin's motion is so
+    stretched that it does not end quite where the edge does.
+    """
+    texels = np.where(seam.below[..., None] < 0.5, upper, lower)
+    places = texels * np.float32(1 / scale) - rest.centre
+    along = places @ rest.axes[0]
+    across = places @ rest.axes[1]
+    upper_at, lower_at = rest.heights(along)
+    beyond = np.where(seam.below < 0.5, across - upper_at, lower_at - across)
+    return cv2.blur(beyond, (_SMOOTH_PX, _SMOOTH_PX))
+
+
+def _opening(seam: _Seam, inset_px: float, beyond: np.ndarray | None) -> Opening:
+    """What lies between the edges, and what shows the portrait `beyond` its edges by more than a pixel."""
+    if seam.gap.max() <= _LEAST_GAP_PX:
+        nothing = np.zeros((0, 0), np.float32)
+        return Opening((0, 0, 0, 0), nothing, nothing, nothing, nothing)
+    edges, gap = seam.edges, seam.gap
+    x0, y0 = seam.window[0], seam.window[1] + seam.band[0]
+    outline = _outline(edges.upper, edges.lower, inset_px) @ edges.axes + (edges.centre - (x0, y0))
+    mask = np.zeros(gap.shape, np.uint8)
+    cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
+    mask = cv2.blur(mask, (3, 3))
+    # A gap thinner than a pixel and a half fades away instead of drawing a line.
+    cover = mask * (_unit((gap - _LEAST_GAP_PX) / 1.2) / 255)
+    if beyond is not None:
+        wide = _unit((gap - _STRETCHED_GAP_PX) / _STRETCHED_GAP_PX)
+        cover = np.maximum(
+            cover, _unit(beyond - 0.5) * wide * _unit((edges.width / 2 - np.abs(seam.along)) / _CORNER_PX)
+        )
+    left, top, columns, rows = cv2.boundingRect((cover > 0).astype(np.uint8))
+    box = (slice(top, top + rows), slice(left, left + columns))
+    depth = seam.across[box] - np.where(gap > 0, seam.upper_at, seam.middle)[box]
+    window = (x0 + left, y0 + top, x0 + left + columns, y0 + top + rows)
+    return Opening(window, cover[box], depth, gap[box], seam.along[box] * np.float32(2 / edges.width))
 
 
 def _outline(upper_curve: np.ndarray, lower_curve: np.ndarray, inset_px: float) -> np.ndarray:
@@ -291,17 +373,6 @@ def _spline_matrix(n: int) -> np.ndarray:
 def _unit(values: np.ndarray) -> np.ndarray:
     """Limited to 0-1 (`np.clip` takes several times as long on small arrays)."""
     return np.minimum(np.maximum(values, 0), 1)
-
-
-def _heights(upper_curve: np.ndarray, lower_curve: np.ndarray, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Heights of both curves at positions along them `(h, w)`, by a table of quarter pixels."""
-    corners = along[[0, 0, -1, -1], [0, -1, 0, -1]]
-    least = corners.min()
-    stations = np.arange(least, corners.max() + _STATION_PX, _STATION_PX, dtype=np.float32)
-    table = np.stack([_height(curve, stations) for curve in (upper_curve, lower_curve)], 1)[None]
-    at = (along - least) * np.float32(1 / _STATION_PX)
-    found = cv2.remap(table, at, np.zeros_like(at), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return found[..., 0], found[..., 1]
 
 
 def _height(curve: np.ndarray, along: np.ndarray) -> np.ndarray:
