@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from engines.cache import EngineCache
-from engines.errors import EngineError
+from engines.errors import EngineError, one_line
 from engines.registry import AUTO_ORDER, load, survey
 
 log = logging.getLogger("engines")
@@ -50,10 +50,13 @@ def list_engines(
     print(f"\n{folder.folder}: {len(entries)} engines, {sum(e.size_bytes for e in entries) / 1e6:.1f} MB")
     for entry in entries:
         key, check = entry.content.get("key", {}), entry.content.get("check", {})
-        error = f", error {check['max_error']:.1e} against {check['reference']}" if check else ""
-        name = key.get("fingerprint", {}).get("device_name", key.get("device", "?"))
-        what = f"{key['model']} {key['backend']} {key['precision']} on {name}" if key else "damaged"
-        print(f"  {entry.path.stem}: {what}{error}")
+        try:
+            error = f", error {check['max_error']:.1e} against {check['reference']}" if check else ""
+            name = key.get("fingerprint", {}).get("device_name", key.get("device", "?"))
+            what = f"{key['model']} {key['backend']} {key['precision']} on {name}{error}"
+        except (AttributeError, KeyError, TypeError, ValueError):  # another program's, or edited
+            what = "damaged"
+        print(one_line(f"  {entry.path.stem}: {what}"))
     return 0
 
 

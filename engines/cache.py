@@ -20,6 +20,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+MAX_SIDE_CAR_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,13 @@ class EngineCache:
         """`(blob, record of its check)`; None where there is none, or (after one warning) where it is damaged."""
         side_car = self.folder / f"{key.file_stem}.json"
         try:
-            content = json.loads(side_car.read_text(encoding="utf-8"))
+            content = _side_car(side_car)
             blob = side_car.with_suffix(".bin").read_bytes()
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as exc:
             return self._rebuild(side_car, f"unreadable: {exc}")
-        if not isinstance(content, dict) or content.get("key") != key.as_json():
+        if content.get("key") != key.as_json():
             return self._rebuild(side_car, "made for something else")
         if content.get("sha256") != hashlib.sha256(blob).hexdigest():
             return self._rebuild(side_car, "damaged: its checksum differs")
@@ -107,12 +108,12 @@ class EngineCache:
         """Everything in the folder, damaged side-cars too."""
         for side_car in sorted(self.folder.glob("*.json")):
             try:
-                content = json.loads(side_car.read_text(encoding="utf-8"))
+                content = _side_car(side_car)
             except (OSError, ValueError):
                 content = {}
             blob = side_car.with_suffix(".bin")
-            size = blob.stat().st_size if blob.exists() else 0
-            yield Entry(side_car, content if isinstance(content, dict) else {}, size)
+            size = blob.stat().st_size if blob.is_file() else 0
+            yield Entry(side_car, content, size)
 
     def clean(self) -> int:
         """Remove all engines and leftovers of interrupted writes; the number of engines removed."""
@@ -125,6 +126,21 @@ class EngineCache:
     def _rebuild(self, side_car: Path, why: str) -> None:
         log.warning("cached engine %s is %s. It is built anew.", side_car.with_suffix(".bin"), why)
         _remove(side_car)
+
+
+def _side_car(path: Path) -> dict:
+    """ValueError where it is not a JSON object of a side-car's size and form."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file")
+    if path.stat().st_size > MAX_SIDE_CAR_BYTES:
+        raise ValueError("too large")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as exc:
+        raise ValueError("nested too deeply") from exc
+    if not isinstance(content, dict) or not all(isinstance(content.get(name, {}), dict) for name in ("key", "check")):
+        raise ValueError("not an engine's record")
+    return content
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -6,8 +6,10 @@ the network itself), else ONNX Runtime in fp32 on the CPU with seeded inputs.
 
 from __future__ import annotations
 
+import math
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from engines.errors import EngineError
 from engines.model_file import ModelFile
 from engines.protocol import Engine, TensorSpec
 
+MAX_GOLDEN_BYTES = 1 << 28
 TOLERANCE = {"fp32": 2 / 255, "fp16": 4 / 255, "bf16": 4 / 255}
 """Largest error as a share of the output's own range (at least 1); metadata `tolerance_fp16` in a model overrides."""
 
@@ -58,9 +61,10 @@ def golden_for(model: ModelFile, specs: Mapping[str, TensorSpec], reference: Cal
     path = golden_path(model)
     if path.exists():
         try:
+            _refuse_bomb(path)
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as exc:
+        except (OSError, ValueError, EOFError, LookupError, RuntimeError, zipfile.BadZipFile, zlib.error) as exc:
             raise EngineError(f"golden file {path} can't be read ({exc}). Export the model again.") from exc
         return Golden(
             {name[3:]: a for name, a in arrays.items() if name.startswith("in:")},
@@ -73,6 +77,21 @@ def golden_for(model: ModelFile, specs: Mapping[str, TensorSpec], reference: Cal
     source = f"{engine.info.version} on {engine.info.device}"
     engine.close()
     return Golden(inputs, outputs, source)
+
+
+def _refuse_bomb(path: Path) -> None:
+    """ValueError where the arrays, unpacked, or what their headers claim, is absurdly large."""
+    with zipfile.ZipFile(path) as archive:
+        total = sum(member.file_size for member in archive.infolist())
+        if total > MAX_GOLDEN_BYTES:
+            raise ValueError(f"{total >> 20} MB unpacked, expected at most {MAX_GOLDEN_BYTES >> 20}")
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                if np.lib.format.read_magic(file) != (1, 0):
+                    raise ValueError(f"{member.filename} is no array of this version")
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if math.prod(shape) * dtype.itemsize > member.file_size:
+                raise ValueError(f"{member.filename} claims more than it has")
 
 
 def check(engine: Engine, golden: Golden, model: ModelFile) -> dict[str, object]:
