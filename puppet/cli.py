@@ -16,7 +16,8 @@ import tyro
 
 from puppet import config
 from puppet.config import Options
-from puppet.errors import ConfigError, EngineError, PuppetError
+from puppet.errors import ConfigError, EngineError, InputError, PuppetError, one_line
+from puppet.input_file import require_file
 
 DESCRIPTION = """Join a video call as a portrait: your face moves, the picture answers.
 
@@ -24,6 +25,8 @@ DESCRIPTION = """Join a video call as a portrait: your face moves, the picture a
   python -m puppet --driver demo --record demo.mp4           no camera needed
   python -m puppet --target p.jpg --driver clip.mp4 --record out.mp4 --as-fast-as-possible
   python -m puppet devices | doctor                          cameras here | what is missing and how to get it"""
+
+MAX_CONFIG_BYTES = 64_000
 
 COMMANDS = {
     "devices": "puppet.doctor:devices",
@@ -87,11 +90,14 @@ def load(place: str):
 
 def _read_toml(path: Path) -> dict:
     try:
+        require_file(path, expected="a TOML file", max_bytes=MAX_CONFIG_BYTES)
         with open(path, "rb") as file:
             return tomllib.load(file)
+    except InputError as error:
+        raise ConfigError(f"--config: {error}") from error
     except OSError as error:
         raise ConfigError(f"--config {path} can't be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
         raise ConfigError(f"--config {path} is not TOML: {error}.") from error
 
 
@@ -115,12 +121,21 @@ def _without_repeated(values: dict, args: Sequence[str]) -> dict:
 
 def _configure_logging(is_debug: bool) -> None:
     level = logging.DEBUG if is_debug else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="puppet: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("puppet: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("puppet").setLevel(level)
     engines = logging.getLogger("engines.registry")
     engines.setLevel(level)
     if not is_debug:
         engines.addFilter(_FirstOfEachModel())
+
+
+class _OneLine(logging.Formatter):
+    """One line a message, whatever names of files stand in it; tracebacks keep theirs."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return one_line(super().formatMessage(record))
 
 
 class _FirstOfEachModel(logging.Filter):
@@ -142,4 +157,5 @@ def _one_line(kind: type[BaseException], error: BaseException, trace) -> None:
     with contextlib.suppress(OSError):
         last = traceback.extract_tb(trace)[-1] if trace else None
         place = f" ({os.path.basename(last.filename)}:{last.lineno})" if last else ""
-        print(f"puppet: unforeseen {kind.__name__}: {error}{place}. Run again with --debug.", file=sys.stderr)
+        what = one_line(f"unforeseen {kind.__name__}: {error}")
+        print(f"puppet: {what}{place}. Run again with --debug.", file=sys.stderr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -187,8 +188,19 @@ def check(options: Options) -> Options:
     ):
         if path is not None and path.suffix.lower() != suffix:
             raise ConfigError(f"{flag} {path}: expected a name that ends in {suffix}.")
+    _check_paths(options)
     _check_driver(options)
     return options
+
+
+def _check_paths(options: Options) -> None:
+    for group in vars(options).values():
+        for name, value in vars(group).items():
+            flag = f"--{name.replace('_', '-')}"
+            if isinstance(value, (str, Path)) and "\0" in str(value):
+                raise ConfigError(f"{flag} {value}: expected a name without the character of number zero.")
+            if name in ("target", "driver") and value == "":
+                raise ConfigError(f"{flag} is empty: expected a path.")
 
 
 def _check_driver(options: Options) -> None:
@@ -227,7 +239,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     allowed = set(get_args(kind)) - {type(None)} if get_origin(kind) in (Union, UnionType) else {kind}
     if tuple[str, ...] in allowed and isinstance(value, list) and all(isinstance(v, str) for v in value):
         return tuple(value)
-    if float in allowed and type(value) in (int, float):
+    if float in allowed and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
     if Path in allowed and isinstance(value, str):
         return Path(value)
@@ -237,4 +249,11 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     if value in choices:
         return value
     expected = ", ".join(choices) or " or ".join(getattr(one, "__name__", str(one)) for one in allowed)
-    raise ConfigError(f"{where} = {value!r}: expected {expected}.")
+    raise ConfigError(f"{where} = {_shown(value)}: expected {expected}.")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists
+        return f"a {type(value).__name__}"

@@ -7,16 +7,19 @@ PuppetError
 ├── DeviceError (OSError)        a camera, virtual camera or display that is missing or busy
 └── EngineError (RuntimeError)   in `engines.errors`: a model that does not load, build or match its reference
 
-Messages say what failed with its value, what was expected, and what to do.
+Messages say what failed with its value, what was expected, and what to do, in one line of bounded length.
 """
 
-from engines.errors import EngineError
+from engines.errors import EngineError, one_line
 
-__all__ = ["ConfigError", "DeviceError", "EngineError", "InputError", "PortraitError", "PuppetError"]
+__all__ = ["ConfigError", "DeviceError", "EngineError", "InputError", "PortraitError", "PuppetError", "one_line"]
 
 
 class PuppetError(Exception):
     """Root of all errors that are shown to the user as one line."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class ConfigError(PuppetError, ValueError):

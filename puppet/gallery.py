@@ -9,8 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from puppet.capture import IMAGE_SUFFIXES
 from puppet.errors import InputError, PuppetError
+from puppet.input_file import kind_of, pictures_in
+from puppet.picture import SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -126,14 +127,10 @@ def portrait_paths(target: str | None) -> list[Path]:
     if target is None:
         return [demo_portrait()]
     path = Path(target)
-    if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
-            raise InputError(
-                f"--target {path} holds no pictures: expected files that end in {', '.join(IMAGE_SUFFIXES)}."
-            )
-        return found
-    if not path.exists():
+    kind = kind_of(path)
+    if kind == "folder":
+        return pictures_in(path, SUFFIXES)
+    if kind == "missing":
         raise InputError(f"--target {path}: no such file. Give a portrait (JPEG, PNG or WebP) or a folder of them.")
     return [path]
 

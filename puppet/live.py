@@ -20,7 +20,7 @@ import numpy as np
 from puppet import assembly
 from puppet.capture import Observation, open_driver
 from puppet.config import Options, parse_size
-from puppet.errors import InputError, PuppetError
+from puppet.errors import InputError, PuppetError, one_line
 from puppet.gallery import Gallery, portrait_paths
 from puppet.perception import Perception
 from puppet.performance import Performer
@@ -43,7 +43,7 @@ def run(options: Options) -> int:
         PuppetError: something that is needed can't be opened, or failed for good.
     """
     if options.program.dry_run:
-        print("\n".join(assembly.plan(options)))
+        print("\n".join(one_line(line) for line in assembly.plan(options)))
         return 0
     is_live = not options.driver.as_fast_as_possible
     stats, paths = Stats(), portrait_paths(options.portrait.target)

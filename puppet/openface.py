@@ -15,6 +15,8 @@ from __future__ import annotations
 import csv
 import math
 import re
+from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ import numpy as np
 
 from puppet import facs
 from puppet.errors import DeviceError, InputError
+from puppet.input_file import reason, require_file
 from puppet.pose import angles_from_rotation, rotation_from_angles
 
 POSE_COLUMNS = ("pose_Tx", "pose_Ty", "pose_Tz", "pose_Rx", "pose_Ry", "pose_Rz")
@@ -34,8 +37,11 @@ INTEROCULAR_MM = 63.0
 REST_DISTANCE_MM = 600.0
 """Nominal distance of a face at scale 1."""
 
-MAX_ROWS = 500_000  # 4.6 hours at 30 fps, 90 MB in memory
+MAX_ROWS = 500_000  # 4.6 hours at 30 fps, 0.3 GB in memory
 MAX_LINE = 65_536  # characters; OpenFace's widest row, with all its landmarks, has about 8,000
+MAX_COLUMNS = 1_500  # OpenFace's widest has 714
+MAX_BYTES = 4 << 30  # MAX_ROWS of the widest
+FPS_RANGE = (1.0, 240.0)
 
 _OPENFACE_FAMILIES = re.compile(
     r"frame|face_id|timestamp|confidence|success|gaze_(\d_[xyz]|angle_[xy])|eye_lmk_[xyXYZ]_\d+|pose_[TR][xyz]"
@@ -55,10 +61,11 @@ class Track:
 
     @property
     def fps(self) -> float:
-        """Median frame rate; 30 where there are not two frames."""
+        """Median frame rate, at least 1 and at most 240; 30 where there are not two frames."""
         if len(self.time_s) < 2:
             return 30.0
-        return float(1.0 / np.median(np.diff(self.time_s)))
+        low, high = FPS_RANGE
+        return float(1.0 / np.clip(np.median(np.diff(self.time_s)), 1.0 / high, 1.0 / low))
 
 
 def read_track(path: Path | str) -> Track:
@@ -71,21 +78,21 @@ def read_track(path: Path | str) -> Track:
         InputError: not a CSV, unknown or missing columns, ragged rows, values that are not finite or out of range,
             time that does not increase, more than MAX_ROWS rows.
     """
-    rows = _rows(Path(path))
+    path = Path(path)
+    rows = _rows(path)
     names = [name.strip() for name in next(rows)[1]]
     _check_columns(path, names)
-    values = np.array([_numbers(path, names, line, row) for line, row in rows], np.float64).reshape(-1, len(names))
-    if not len(values):
+    table, lines = _table(path, names, rows)
+    if not len(lines):
         raise InputError(f"{path} has a header but no rows: expected one row a frame.")
-    table = {name: values[:, i] for i, name in enumerate(names)}
-    ones = np.ones(len(values))
+    ones = np.ones(len(lines), np.float32)
     time_s, success = table["timestamp"], table.get("success", ones) > 0.5
-    if (np.diff(time_s) <= 0).any():
-        row = int(np.argmax(np.diff(time_s) <= 0)) + 1
+    if (stuck := np.diff(time_s) <= 0).any():
+        row = int(np.argmax(stuck)) + 1
         raise InputError(
-            f"{path}, line {row + 2}: timestamp {time_s[row]:g} does not increase. One face a file, please."
+            f"{path}, line {lines[row]}: timestamp {time_s[row]:g} does not increase. One face a file, please."
         )
-    control = np.tile(facs.REST, (len(values), 1)).astype(np.float64)
+    control = np.tile(facs.REST, (len(lines), 1))
     for au in facs.OPENFACE_AUS:
         if f"{au}_r" in table:
             control[:, facs.columns_of(au)] = table[f"{au}_r"][:, None]
@@ -93,8 +100,8 @@ def read_track(path: Path | str) -> Track:
     for name, place in facs.INDEX.items():
         if name in table:
             control[:, place] = table[name]
-    confidence = np.clip(table.get("confidence", ones), 0, 1).astype(np.float32)
-    return Track(facs.clip(control.astype(np.float32)), time_s, confidence, success)
+    np.clip(control, facs.LOW, facs.HIGH, out=control)
+    return Track(control, time_s, np.clip(table.get("confidence", ones), 0, 1), success)
 
 
 class TrackWriter:
@@ -141,24 +148,25 @@ def _read_head(table: dict[str, np.ndarray], success: np.ndarray, control: np.nd
     """Fill head and gaze columns of `control` from OpenFace's pose and gaze columns, where they are present."""
     has_rotation = all(f"pose_R{axis}" in table for axis in "xyz")
     has_gaze = all(f"gaze_angle_{axis}" in table for axis in "xy")
-    for i in range(len(control)):
+    for i in range(len(control)) if has_rotation or has_gaze else ():
         rotation = np.eye(3)
         if has_rotation:
-            rx, ry, rz = (table[f"pose_R{axis}"][i] for axis in "xyz")
+            rx, ry, rz = (float(table[f"pose_R{axis}"][i]) for axis in "xyz")
             rotation = _FLIP @ _openface_rotation(rx, ry, rz) @ _FLIP
             control[i, facs.INDEX["yaw_rad"] : facs.INDEX["roll_rad"] + 1] = angles_from_rotation(rotation)
         if has_gaze and success[i]:
-            to_camera = np.array([math.tan(table["gaze_angle_x"][i]), -math.tan(table["gaze_angle_y"][i]), 1.0])
-            x, y, z = rotation.T @ to_camera
+            right, down = (math.tan(table[f"gaze_angle_{axis}"][i]) for axis in "xy")
+            x, y, z = rotation.T @ np.array([right, -down, 1.0])
             control[i, facs.INDEX["gaze_yaw_rad"]] = math.atan2(x, z)
             control[i, facs.INDEX["gaze_pitch_rad"]] = math.atan2(y, math.hypot(x, z))
     if all(f"pose_T{axis}" in table for axis in "xyz") and success.any():
-        x, y, z = (table[f"pose_T{axis}"] for axis in "xyz")
+        x, y, z = (table[f"pose_T{axis}"].astype(np.float64) for axis in "xyz")
         first = int(np.argmax(success))
-        control[success, facs.INDEX["shift_x"]] = ((x - x[first]) / INTEROCULAR_MM)[success]
-        control[success, facs.INDEX["shift_y"]] = (-(y - y[first]) / INTEROCULAR_MM)[success]
+        # Limited while still in float64: a control's own numbers are too small for what a file may claim.
+        for name, way in (("shift_x", x - x[first]), ("shift_y", y[first] - y)):
+            control[success, facs.INDEX[name]] = np.clip(way / INTEROCULAR_MM, -1e3, 1e3)[success]
         valid = success & (z > 0) & (z[first] > 0)
-        control[valid, facs.INDEX["scale"]] = z[first] / z[valid]
+        control[valid, facs.INDEX["scale"]] = np.clip(z[first] / z[valid], 1e-3, 1e3)
 
 
 def _openface_rotation(rx: float, ry: float, rz: float) -> np.ndarray:
@@ -172,6 +180,7 @@ def _openface_rotation(rx: float, ry: float, rz: float) -> np.ndarray:
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """`(line number, cells)` of each line that is not empty, read with bounded memory."""
+    require_file(path, expected="a CSV of facial actions", max_bytes=MAX_BYTES)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             count = 0
@@ -187,18 +196,20 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             if not count:
                 raise InputError(f"{path} is empty: expected a header and one row a frame.")
     except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}.") from error
+        raise InputError(f"{path} can't be read: {reason(error)}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a text CSV: {error}. Expected OpenFace's columns.") from error
 
 
-def _check_columns(path: Path | str, names: Sequence[str]) -> None:
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    if len(names) > MAX_COLUMNS:
+        raise InputError(f"{path} has {len(names)} columns: expected at most {MAX_COLUMNS}.")
     unknown = [n for n in names if n not in facs.INDEX and not _OPENFACE_FAMILIES.fullmatch(n)]
     if unknown:
         raise InputError(
             f"{path}: unknown columns {_listed(unknown)}; expected OpenFace's, as in {', '.join(HEADER[:5])}."
         )
-    twice = [n for n in dict.fromkeys(names) if names.count(n) > 1]
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise InputError(f"{path}: columns {_listed(twice)} are there twice.")
     present = set(names)
@@ -212,23 +223,34 @@ def _check_columns(path: Path | str, names: Sequence[str]) -> None:
         raise InputError(f"{path}: missing columns {_listed(missing)}. Write them with OpenFace -aus, or --au-log.")
 
 
-def _numbers(path: Path | str, names: Sequence[str], line: int, cells: Sequence[str]) -> list[float]:
-    """One row as numbers, checked."""
-    if len(cells) != len(names):
-        raise InputError(f"{path}, line {line}: {len(cells)} cells, but the header has {len(names)}.")
-    numbers = []
-    for name, cell in zip(names, cells, strict=True):
-        try:
-            number = float(cell)
-        except ValueError:
-            raise InputError(f"{path}, line {line}: {name} = {cell.strip()[:40]!r} is not a number.") from None
-        low, high = _range(name)
-        if not low <= number <= high:  # false for NaN, too
-            raise InputError(f"{path}, line {line}: {name} = {number:g}; expected {low:g} to {high:g}.")
-        numbers.append(number)
-    return numbers
+def _table(
+    path: Path, names: Sequence[str], rows: Iterator[tuple[int, list[str]]]
+) -> tuple[dict[str, np.ndarray], array]:
+    """Columns that are used by name, `(rows,)` each, and the rows' line numbers. Time is float64, the rest float32.
+
+    Numbers are checked as they come; what is not used (landmarks, classes) is not looked at.
+    """
+    # Compact arrays, not lists: half a million rows of Python's floats would take gigabytes.
+    columns = [(i, name, array("d" if name == "timestamp" else "f")) for i, name in enumerate(names) if name in _USED]
+    places = [(i, name, *_range(name), column.append) for i, name, column in columns]
+    lines = array("L")
+    for line, cells in rows:
+        if len(cells) != len(names):
+            raise InputError(f"{path}, line {line}: {len(cells)} cells, but the header has {len(names)}.")
+        for i, name, low, high, append in places:
+            try:
+                number = float(cells[i])
+            except ValueError:
+                cell = cells[i].strip()[:40]
+                raise InputError(f"{path}, line {line}: {name} = {cell!r} is not a number.") from None
+            if not low <= number <= high:  # false for NaN, too
+                raise InputError(f"{path}, line {line}: {name} = {number:g}; expected {low:g} to {high:g}.")
+            append(number)
+        lines.append(line)
+    return {name: np.frombuffer(column, column.typecode) for _, name, column in columns}, lines
 
 
+_USED = {*HEADER, "gaze_angle_x", "gaze_angle_y"} - {"frame"}
 _SLACK = 1e-4  # rounding of six decimals
 
 
@@ -242,5 +264,5 @@ def _range(name: str) -> tuple[float, float]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:6])
+    shown = ", ".join(name[:40] for name in names[:6])
     return shown if len(names) <= 6 else f"{shown} and {len(names) - 6} more"

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from puppet.errors import PortraitError
+from puppet.errors import InputError, PortraitError
+from puppet.picture import decode
 from puppet.track import Face, FaceTracker, quiet_mediapipe
 
-MAX_MEGAPIXELS = 40.0
 MIN_FACE_PX = 64  # width of the face; below it lids and lips are two pixels high
 MAX_YAW_DEG = 40.0
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 HEAD_AND_SHOULDERS = 2.3  # face heights
 _TRACK_SIDE_PX = 960  # the tracker sees 192 px crops anyway; more only costs time
@@ -35,7 +33,7 @@ class Portrait:
 
     @classmethod
     def load(cls, path: str | Path, *, face: int = 0) -> Portrait:
-        """Read a JPEG, PNG or WebP picture of at most 40 megapixels and find its face.
+        """Read a picture (see `puppet.picture`) of at most 40 megapixels and find its face.
 
         `face` counts from 0, the largest face, in order of size.
 
@@ -43,7 +41,11 @@ class Portrait:
             PortraitError: a missing or damaged file, too many pixels, no such face, a face too small or turned away.
         """
         path = Path(path)
-        return cls.from_rgb(decode(path), face=face, name=path.stem)
+        try:
+            rgb = decode(path)
+        except InputError as error:
+            raise PortraitError(str(error)) from error
+        return cls.from_rgb(rgb, face=face, name=path.stem)
 
     @classmethod
     def from_rgb(cls, rgb: np.ndarray, *, face: int = 0, name: str = "portrait") -> Portrait:
@@ -79,48 +81,12 @@ class Portrait:
         return Portrait(np.ascontiguousarray(cut), landmarks, self.name)
 
 
-def decode(path: Path) -> np.ndarray:
-    """An image file as upright `(H, W, 3)` uint8 RGB: EXIF orientation applied, alpha laid on mid grey.
-
-    Raises:
-        PortraitError: missing, not an image, damaged, or more than 40 megapixels.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    if path.is_dir():
-        raise PortraitError(f"{path} is a folder: expected an image file ({', '.join(SUFFIXES)}).")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower and an error
-            opened = Image.open(path, formats=("JPEG", "PNG", "WEBP"))
-        with opened as image:
-            megapixels = image.width * image.height / 1e6
-            if megapixels > MAX_MEGAPIXELS:
-                raise PortraitError(
-                    f"{path} has {megapixels:.0f} megapixels: expected at most {MAX_MEGAPIXELS:.0f}. Scale it down."
-                )
-            image = ImageOps.exif_transpose(image)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                ground = Image.new("RGBA", image.size, (128, 128, 128, 255))
-                image = Image.alpha_composite(ground, image)
-            return np.array(image.convert("RGB"))
-    except FileNotFoundError as exc:
-        raise PortraitError(f"{path} does not exist: expected an image file. Check the path.") from exc
-    except (UnidentifiedImageError, Image.DecompressionBombError) as exc:
-        raise PortraitError(f"{path} is not a picture: expected JPEG, PNG or WebP.") from exc
-    except (OSError, SyntaxError, ValueError) as exc:
-        if isinstance(exc, PortraitError):
-            raise
-        raise PortraitError(f"{path} is damaged ({exc}): expected a complete JPEG, PNG or WebP. Save it anew.") from exc
-
-
 def find_faces(rgb: np.ndarray, *, max_faces: int = 8) -> list[Face]:
     """Faces in a still, largest first, each tracked again on its own crop for precision."""
     height, width = rgb.shape[:2]
-    if min(height, width) < 16:
-        return []
     shrink = min(1.0, _TRACK_SIDE_PX / max(height, width))
+    if min(height, width) * shrink < 16:
+        return []
     small = cv2.resize(rgb, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else rgb
     tracker = FaceTracker(max_faces=max_faces, static=True)
     try:

@@ -84,7 +84,7 @@ def test_images_come_in_the_order_of_their_names(tmp_path):
 
 def test_an_image_that_is_damaged_is_named(tmp_path):
     (tmp_path / "a.png").write_bytes(b"broken")
-    with pytest.raises(InputError, match=r"a.png can't be read as a picture"):
+    with pytest.raises(InputError, match=r"a.png is not a picture"):
         list(ImageFolder(tmp_path, fps=10).frames())
 
 

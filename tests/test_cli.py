@@ -43,7 +43,7 @@ def test_help_names_every_flag_and_imports_nothing_heavy():
         ("--target a.jpg --driver camera:front", "expected camera or camera:N"),
         ("--target a.jpg --as-fast-as-possible", "needs a file"),
         ("--target a.jpg --face -1", "expected 0"),
-        ("--target a.jpg --config none.toml", "none.toml can't be read"),
+        ("--target a.jpg --config none.toml", "none.toml does not exist"),
         ("devices now", "takes no arguments"),
     ],
 )

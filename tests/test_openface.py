@@ -143,7 +143,7 @@ def test_files_that_are_no_tracks(tmp_path, content, message):
 
 
 def test_a_missing_file_and_a_folder_that_is_missing(tmp_path):
-    with pytest.raises(InputError, match="can't be read"):
+    with pytest.raises(InputError, match="does not exist"):
         read_track(tmp_path / "none.csv")
     with pytest.raises(DeviceError, match="can't be written"):
         TrackWriter(tmp_path / "none" / "log.csv")

@@ -30,12 +30,12 @@ from rich.progress import track
 from rich.table import Table
 
 from puppet import facs
-from puppet.capture import IMAGE_SUFFIXES
 from puppet.easing import minimum_jerk
 from puppet.errors import InputError, PuppetError
 from puppet.generate.motion import head_pose
 from puppet.landmarks import LEFT_LOWER_LID, LEFT_UPPER_LID, RIGHT_LOWER_LID, RIGHT_UPPER_LID
 from puppet.openface import TrackWriter, read_track
+from puppet.picture import SUFFIXES
 from puppet.puppet import Puppet
 from puppet.rig import LandmarkRig
 from puppet.track import FaceTracker
@@ -67,7 +67,7 @@ def evaluate_loop(config: EvaluateLoopConfig) -> None:
     Raises:
         InputError: no portraits, or the program failed on all of them.
     """
-    paths = sorted(p for p in config.portraits.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    paths = sorted(p for p in config.portraits.glob("*") if p.suffix.lower() in SUFFIXES)
     if not paths:
         raise InputError(
             f"{config.portraits} holds no pictures: expected portraits. Name their folder with --portraits."

@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from puppet.errors import InputError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+from puppet.input_file import kind_of
+from puppet.picture import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,20 @@ def open_driver(text: str, *, camera_size: tuple[int, int], fps: float | None) -
 
         return DemoTrack(fps=fps or 30.0)
     path = Path(text)
-    if path.is_dir():
-        from puppet.capture.images import ImageFolder
-
-        return ImageFolder(path, fps=fps or 30.0)
-    if not path.exists():
+    kind = kind_of(path)
+    if kind == "missing":
         raise InputError(
             f"--driver {text}: no such file. Expected camera, camera:N, demo, a video, a folder or a .csv."
         )
+    if kind == "special":
+        raise InputError(
+            f"--driver {text} is a pipe or a device: expected a file. A camera is camera or camera:N; "
+            "`python -m puppet devices` lists them."
+        )
+    if kind == "folder" or path.suffix.lower() in SUFFIXES:
+        from puppet.capture.images import ImageFolder
+
+        return ImageFolder(path, fps=fps or 30.0)
     if path.suffix.lower() == ".csv":
         from puppet.capture.recorded import RecordedTrack
 

@@ -1,4 +1,4 @@
-"""A folder of pictures as driver, in the order of their names."""
+"""Pictures as driver: those of a folder in the order of their names, or a single one."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-
-from puppet.capture import IMAGE_SUFFIXES, Frame
-from puppet.errors import InputError
+from puppet.capture import Frame
+from puppet.input_file import pictures_in
+from puppet.picture import SUFFIXES, decode
 
 
 class ImageFolder:
-    """Pictures of a folder at a constant rate.
+    """Pictures of a folder, or one picture, at a constant rate.
 
     Raises:
-        InputError: the folder holds no pictures.
+        InputError: the folder can't be read or holds no pictures.
     """
 
     is_live = False
 
     def __init__(self, path: Path, *, fps: float) -> None:
         self.name, self.fps = str(path), fps
-        self._paths = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not self._paths:
-            raise InputError(f"{path} holds no pictures: expected files that end in {', '.join(IMAGE_SUFFIXES)}.")
+        self._paths = pictures_in(path, SUFFIXES) if path.is_dir() else [path]
 
     def frames(self) -> Iterator[Frame]:
         """All pictures.
@@ -34,10 +31,7 @@ class ImageFolder:
             InputError: one of them can't be read.
         """
         for index, path in enumerate(self._paths):
-            bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if bgr is None:
-                raise InputError(f"{path} can't be read as a picture. Remove it, or save it again as PNG or JPEG.")
-            yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), index, index / self.fps, time.perf_counter())
+            yield Frame(decode(path), index, index / self.fps, time.perf_counter())
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 from puppet.capture import Frame, Observation
+
+log = logging.getLogger(__name__)
+
+LONGEST_GAP_S = 10.0
+"""A file whose clock jumps further ahead would stand still for as long as it claims, days or years."""
+
+Timed = TypeVar("Timed", Frame, Observation)
+
+
+def without_gaps(items: Iterable[Timed], name: str) -> Iterator[Timed]:
+    """The same, but where the time between two grows longer than LONGEST_GAP_S it is that long; warns once.
+
+    A recording that begins later than that begins at 0.
+    """
+    cut_s, last_s, is_told = 0.0, None, False
+    for item in items:
+        if last_s is None and item.time_s > LONGEST_GAP_S:
+            cut_s = item.time_s
+        gap_s = 0.0 if last_s is None else item.time_s - last_s
+        if gap_s > LONGEST_GAP_S:
+            cut_s += gap_s - LONGEST_GAP_S
+            if not is_told:
+                log.warning("%s: a gap of %.0f s is shortened to %.0f s.", name, gap_s, LONGEST_GAP_S)
+                is_told = True
+        last_s = item.time_s
+        yield replace(item, time_s=item.time_s - cut_s) if cut_s else item
 
 
 def paced(

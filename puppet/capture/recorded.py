@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from puppet.capture import Observation
+from puppet.capture.pace import without_gaps
 from puppet.openface import Track, read_track
 
 
@@ -25,7 +26,7 @@ class RecordedTrack:
         self.fps = self._track.fps
 
     def observations(self) -> Iterator[Observation]:
-        yield from _observations(self._track)
+        yield from without_gaps(_observations(self._track), self.name)
 
     def close(self) -> None:
         """Nothing is held open."""
