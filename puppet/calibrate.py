@@ -30,6 +30,8 @@ from puppet.quantile import RunningQuantile
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+_MOST_BYTES = 64_000
+_MOST_VALUE = 50.0
 _LIDS = facs.columns_of("AU45")
 _HEAD = [facs.INDEX[name] for name in ("yaw_rad", "pitch_rad", "roll_rad")]
 _GAZE = [facs.INDEX[name] for name in facs.GAZE_NAMES]
@@ -173,16 +175,19 @@ class NeutralCalibrator:
         The intensities are kept for a while; the seat is only a first guess, since people sit differently every day.
         """
         try:
+            if Path(path).stat().st_size > _MOST_BYTES:
+                raise ValueError(f"larger than {_MOST_BYTES} bytes")
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']}, expected {FORMAT}")
             rest = np.array([float(content["rest"][name]) for name in facs.NAMES])
             closed = [float(content["closed"][facs.NAMES[place]]) for place in _LIDS]
-            if not (np.isfinite([*rest, *closed]).all() and 0.005 < rest[_SCALE] < 2.0):
+            # What `save` writes is bounded by the window's own limits; false for what is not a number, too.
+            if not (np.abs([*rest, *closed]) <= _MOST_VALUE).all() or not 0.005 < rest[_SCALE] < 2.0:
                 raise ValueError("values out of range")
         except FileNotFoundError:
             return False
-        except (OSError, ValueError, KeyError, TypeError) as exc:
+        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as exc:
             log.warning("neutral %s is ignored: %s. It is written anew at the end.", path, exc)
             return False
         self._take(_with_log_scale(rest), weight_s=2.0)

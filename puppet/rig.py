@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
+from puppet import facs
 from puppet.errors import InputError
 from puppet.landmarks import (
     FACE_COUNT,
@@ -27,6 +27,7 @@ from puppet.landmarks import (
     UPPER_INNER_LIP,
 )
 from puppet.pose import align_similarity
+from puppet.tensors import INDICES, REAL, Layout, read_tensors
 
 DEFAULT_PATH = Path(__file__).parent / "models" / "landmark_rig.safetensors"
 RIGHT_EYEBALL, LEFT_EYEBALL = 478, 479
@@ -41,6 +42,17 @@ _IDENTITY_LIMIT = 3.0
 _LIPS_APART_JAW = 0.85  # jaw drop (weight) whose mouth opening counts as AU25 = 5
 _MIDDLE_LIPS = slice(4, 7)
 _DEPTH_WEIGHT = 0.3  # the tracker guesses depth; it sees x and y
+
+
+_LAYOUTS = {
+    "mean_cm": Layout(REAL, ("P", 3)),
+    "identity_cm": Layout(REAL, ("I", "P", 3)),
+    "action_cm": Layout(REAL, ("A", "P", 3)),
+    "look_cm": Layout(REAL, (4, "P", 3)),
+    "seal_cm": Layout(REAL, ("P", 3)),
+    "triangles": Layout(INDICES, ("T", 3), 0, FACE_COUNT - 1),
+}
+_OUTLINE_GROUPS = ("skull", "ear")
 
 
 @dataclass(frozen=True)
@@ -115,22 +127,18 @@ class LandmarkRig:
         """
         path = Path(path) if path is not None else DEFAULT_PATH
         try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                arrays = {name: file.get_tensor(name) for name in file.keys()}
+            arrays, metadata = read_tensors(path, _LAYOUTS)
+            actions, groups = json.loads(metadata["actions"]), json.loads(metadata["outline_groups"])
+            fill_count, look_rad = int(metadata["fill_count"]), float(metadata["look_rad"])
+            _check(arrays, actions, groups, fill_count, look_rad)
             return cls(
-                mean_cm=arrays["mean_cm"],
-                identity_cm=arrays["identity_cm"],
-                action_cm=arrays["action_cm"],
-                look_cm=arrays["look_cm"],
-                seal_cm=arrays["seal_cm"],
-                triangles=arrays["triangles"],
-                actions=tuple(json.loads(metadata["actions"])),
-                look_rad=float(metadata["look_rad"]),
-                fill_count=int(metadata["fill_count"]),
-                outline_groups={k: np.array(v) for k, v in json.loads(metadata["outline_groups"]).items()},
+                **arrays,
+                actions=tuple(actions),
+                look_rad=look_rad,
+                fill_count=fill_count,
+                outline_groups={name: np.array(indices) for name, indices in groups.items()},
             )
-        except (OSError, SafetensorError, KeyError, ValueError) as exc:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise InputError(
                 f"landmark rig {path} can't be read ({exc}): expected a file made by `python -m trainer rig`. "
                 "Reinstall the package or make it again."
@@ -232,6 +240,25 @@ class _BoxRidge:
             y = moved + (momentum - 1) / following * (moved - x)
             x, momentum = moved, following
         return x
+
+
+def _check(arrays: dict, actions: list, groups: dict, fill_count: int, look_rad: float) -> None:
+    """ValueError where the parts of a rig's file don't fit each other."""
+    points = len(arrays["mean_cm"])
+    if points <= OUTLINE_START:
+        raise ValueError(f"{points} points, expected more than {OUTLINE_START}")
+    if len(actions) != len(arrays["action_cm"]) or not {"AU26", "AU45_L", "AU45_R"} <= set(actions):
+        raise ValueError(f"{len(actions)} names for {len(arrays['action_cm'])} actions, or no jaw and lids among them")
+    if unknown := set(actions) - set(facs.NAMES):
+        raise ValueError(f"action {sorted(unknown)[0]} is unknown")
+    for name in _OUTLINE_GROUPS:
+        places = np.array(groups[name])
+        if places.ndim != 1 or places.dtype.kind != "i" or not len(places):
+            raise ValueError(f"outline group {name} is no list of points")
+        if places.min() < OUTLINE_START or places.max() >= points:
+            raise ValueError(f"outline group {name} names points outside {OUTLINE_START} to {points - 1}")
+    if not 0 <= fill_count <= len(arrays["triangles"]) or not 0.01 <= look_rad <= 3.0:
+        raise ValueError(f"{fill_count} filling triangles, eyes turned by {look_rad} rad")
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

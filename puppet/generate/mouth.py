@@ -13,7 +13,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from puppet.errors import InputError
 from puppet.generate.anatomy import Anatomy
@@ -21,6 +20,7 @@ from puppet.generate.canvas import Canvas
 from puppet.generate.motion import HeadPose
 from puppet.generate.slit import Opening
 from puppet.rig import LandmarkRig
+from puppet.tensors import BYTES, REAL, Layout, read_tensors
 
 DEFAULT_PATH = Path(__file__).parent.parent / "models" / "mouth.safetensors"
 
@@ -29,6 +29,13 @@ _OWN_UPPER_CM = 1.0  # this much of an open mouth below the upper lip is upper t
 _TONGUE_FOLLOWS = 0.6  # of the jaw's motion: its root hangs from the skull
 _TONGUE_LIGHT = 1.45  # the rig's is rendered in the shade of a mouth that is closed
 _IMAGE = np.array([1.0, -1.0, -1.0])
+
+
+_LAYOUTS = {name: Layout(BYTES, ("H", "W", 4), 0, 255) for name in ("upper", "lower", "tongue")} | {
+    "anchor_cm": Layout(REAL, (3, 3)),
+    "upper_action_cm": Layout(REAL, ("A", 3, 3)),
+    "lower_action_cm": Layout(REAL, ("A", 3, 3)),
+}
 
 
 @dataclass(frozen=True)
@@ -57,12 +64,13 @@ class MouthPictures:
         """
         path = Path(path) if path is not None else DEFAULT_PATH
         try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                arrays = {name: file.get_tensor(name) for name in file.keys()}
-            left, top = json.loads(metadata["left_top_cm"])
-            return cls(**arrays, px_per_cm=float(metadata["px_per_cm"]), left_top_cm=(left, top))
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as exc:
+            arrays, metadata = read_tensors(path, _LAYOUTS)
+            left, top = (float(value) for value in json.loads(metadata["left_top_cm"]))
+            px_per_cm = float(metadata["px_per_cm"])
+            if not (abs(left) <= 100 and abs(top) <= 100 and 1 <= px_per_cm <= 1000):
+                raise ValueError(f"{px_per_cm:g} pixels a centimetre from ({left:g}, {top:g})")
+            return cls(**arrays, px_per_cm=px_per_cm, left_top_cm=(left, top))
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
             raise InputError(
                 f"mouth pictures {path} can't be read ({exc}): expected a file made by `python -m trainer mouth`. "
                 "Reinstall the package or make it again."
@@ -92,7 +100,16 @@ class MouthInterior:
     def __init__(
         self, canvas: Canvas, anatomy: Anatomy, rig: LandmarkRig, pictures: MouthPictures, rest: Opening | None
     ) -> None:
-        """`rest` is the mouth's opening in the portrait itself, None where it is closed."""
+        """`rest` is the mouth's opening in the portrait itself, None where it is closed.
+
+        Raises:
+            InputError: pictures made for a rig with other actions.
+        """
+        if len(pictures.upper_action_cm) != len(rig.actions):
+            raise InputError(
+                f"the mouth pictures know {len(pictures.upper_action_cm)} actions, the landmark rig "
+                f"{len(rig.actions)}: expected files made together. Reinstall the package."
+            )
         self._anatomy = anatomy
         self._pictures = pictures
         self._picture_anchors = pictures.anchors_in_picture()
