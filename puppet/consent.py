@@ -17,8 +17,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from puppet.capture import IMAGE_SUFFIXES
 from puppet.errors import InputError
+from puppet.picture import SUFFIXES
 
 FOLDER_NOTE = "portrait.toml"
 MAX_BYTES = 16_384
@@ -75,7 +75,7 @@ def find_note(portrait: Path) -> Path | None:
     if not shared.is_file():
         return None
     beside = (path for path in shared.parent.iterdir() if path.stem == shared.stem)
-    has_owner = any(path.suffix.lower() in IMAGE_SUFFIXES for path in beside)
+    has_owner = any(path.suffix.lower() in SUFFIXES for path in beside)
     return None if has_owner else shared
 
 
