@@ -1,5 +1,7 @@
 """The generator moves what an action moves, and nothing else."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,16 @@ def _eye_opening(landmarks, upper, lower):
 
 def _lip_gap(landmarks):
     return (landmarks[14] - landmarks[13])[1] / np.linalg.norm(landmarks[263, :2] - landmarks[33, :2])
+
+
+def _opening_at(puppet, control):
+    generator = puppet.generator
+    pose = head_pose(control, generator.field)
+    return generator.move(generator.weights_at(control), pose, control).openings["mouth"]
+
+
+def _mouth_width_px(puppet):
+    return np.linalg.norm((puppet.landmarks_px[308] - puppet.landmarks_px[78])[:2])
 
 
 def _tracked(tracker, rgb):
@@ -93,6 +105,26 @@ def test_a_wink_closes_the_persons_own_side(puppet, tracker, side, shut, open_):
     lids = ((LEFT_UPPER_LID, LEFT_LOWER_LID), (RIGHT_UPPER_LID, RIGHT_LOWER_LID))
     points = _tracked(tracker, puppet.animate(**{f"AU45_{side}": 5}))
     assert _eye_opening(points, *lids[shut]) < 0.7 * _eye_opening(points, *lids[open_])
+
+
+@pytest.mark.parametrize("action", [{"AU09": 5}, {"AU10": 5}, {"AU09": 3, "AU12": 4}], ids=str)
+def test_sealed_lips_meet_beside_their_middle_too(puppet, action):
+    gap_px = _opening_at(puppet, facs.control(**action)).gap_px
+    assert not gap_px.size or gap_px.max() < 0.03 * _mouth_width_px(puppet)
+
+
+def test_a_wide_open_mouth_shows_no_strip_of_the_other_lip(puppet):
+    generator = puppet.generator
+    control = facs.control(AU25=5, AU26=5)
+    with_strip = generator.slits["mouth"]
+    assert with_strip.edges_part
+    covered = _opening_at(puppet, control).mask.sum()
+    generator.slits["mouth"] = dataclasses.replace(with_strip, edges_part=False)
+    try:
+        between_the_edges = _opening_at(puppet, control).mask.sum()
+    finally:
+        generator.slits["mouth"] = with_strip
+    assert between_the_edges < covered < 1.25 * between_the_edges
 
 
 def test_lips_open_with_au25_and_are_sealed_without_whatever_the_jaw_does(puppet, tracker):

@@ -16,6 +16,9 @@ _AU25 = facs.INDEX["AU25"]
 _MIDDLE = len(UPPER_INNER_LIP) // 2
 _CLOSE_UPPER = 0.3  # share of a closing gap that the upper lip covers
 _PART_UPPER = 0.4
+_SEALED = 0.1  # of the widest gap: what is asked for less than this is a mouth that closes
+_BESIDE = 2  # landmarks from the corners on which lips that close must meet
+_MOST_PRESS = 0.35  # of the widest gap
 _LIPS_ALONE = 0.3  # of the widest gap: lips part so far before the jaw must help
 
 
@@ -25,7 +28,7 @@ def part_lips(weights: np.ndarray, control: np.ndarray, anatomy: Anatomy) -> np.
     opens = _opening_px(anatomy)
     gap = anatomy.rest_gap_px + float(weights @ opens)
     if gap < 0:  # lips pressed together: they stay so until they are asked to part
-        gap *= float(np.clip(wanted / (0.1 * anatomy.open_gap_px), 0, 1))
+        gap *= float(np.clip(wanted / (_SEALED * anatomy.open_gap_px), 0, 1))
     missing = wanted - gap
     out = weights.copy()
     jaw, seal, rise, fall = (anatomy.actions.index(n) for n in ("AU26", "seal", "upper_gap", "lower_gap"))
@@ -36,6 +39,10 @@ def part_lips(weights: np.ndarray, control: np.ndarray, anatomy: Anatomy) -> np.
         rest = (missing + by_jaw) / anatomy.open_gap_px
         out[rise] += rest * _CLOSE_UPPER
         out[fall] += rest * (1 - _CLOSE_UPPER)
+        sealed = 1 - float(np.clip(wanted / (_SEALED * anatomy.open_gap_px), 0, 1))
+        press = sealed * _gap_beside_middle(out, wanted, anatomy) / anatomy.open_gap_px
+        out[rise] -= press * _CLOSE_UPPER
+        out[fall] -= press * (1 - _CLOSE_UPPER)
         return out
     by_lips = min(missing, _LIPS_ALONE * anatomy.open_gap_px)
     out[rise] += by_lips / anatomy.open_gap_px * _PART_UPPER
@@ -44,13 +51,36 @@ def part_lips(weights: np.ndarray, control: np.ndarray, anatomy: Anatomy) -> np.
     return out
 
 
+def _gap_beside_middle(weights: np.ndarray, wanted_px: float, anatomy: Anatomy) -> float:
+    """px that the middle of the lips must be pressed together so that they meet beside it, too.
+
+    Actions that raise the upper lip's sides (AU09, AU10) leave gaps there when the middle is sealed.
+    """
+    places = slice(_BESIDE, len(UPPER_INNER_LIP) - _BESIDE)
+    upper, lower = list(UPPER_INNER_LIP[places]), list(LOWER_INNER_LIP[places])
+    down = _down(anatomy)
+    opens = (anatomy.action_px[:, lower, :2] - anatomy.action_px[:, upper, :2]) @ down  # [K, n]
+    excess = weights @ opens
+    if anatomy.rest_gap_px > wanted_px:
+        at_rest = (anatomy.points_px[lower, :2] - anatomy.points_px[upper, :2]) @ down
+        excess = excess + at_rest * (1 - wanted_px / anatomy.rest_gap_px)
+    rise, fall = (anatomy.actions.index(name) for name in ("upper_gap", "lower_gap"))
+    shares = (_CLOSE_UPPER * opens[rise] + (1 - _CLOSE_UPPER) * opens[fall]) / anatomy.open_gap_px
+    needed = float((excess / np.maximum(shares, 0.3)).max())
+    return float(np.clip(needed, 0, _MOST_PRESS * anatomy.open_gap_px))
+
+
 def _opening_px(anatomy: Anatomy) -> np.ndarray:
     """`(K,)` px that each column at weight 1 parts the middle of the inner lips."""
-    across = (anatomy.points_px[308] - anatomy.points_px[78])[:2]
-    down = np.array([-across[1], across[0]]) / np.linalg.norm(across)
     upper = anatomy.action_px[:, UPPER_INNER_LIP[_MIDDLE], :2]
     lower = anatomy.action_px[:, LOWER_INNER_LIP[_MIDDLE], :2]
-    return (lower - upper) @ down
+    return (lower - upper) @ _down(anatomy)
+
+
+def _down(anatomy: Anatomy) -> np.ndarray:
+    """`(2,)` unit vector across the mouth in the image, from the upper lip to the lower."""
+    across = (anatomy.points_px[308] - anatomy.points_px[78])[:2]
+    return np.array([-across[1], across[0]]) / np.linalg.norm(across)
 
 
 def resting_lips(anatomy: Anatomy) -> float:
