@@ -31,6 +31,7 @@ MAX_CONFIG_BYTES = 64_000
 COMMANDS = {
     "devices": "puppet.doctor:devices",
     "doctor": "puppet.doctor:doctor",
+    "bench": "puppet.bench.command:bench",
 }
 """First word of the command line -> function that takes the remaining arguments and gives the exit code."""
 

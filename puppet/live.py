@@ -181,7 +181,8 @@ class Show:
             self._performer.set_rest(self._gallery.current.rest_control)
             self._rendered = None
             self._say(self._gallery.current.provenance.announce())
-        performance = self._performer.step(observation, time_s)
+        with self._stats.timed("perform"):
+            performance = self._performer.step(observation, time_s)
         if observation is not None and observation.control is None:
             self._stats.without_face += 1
         self._generate(performance.control)

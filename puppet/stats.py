@@ -60,6 +60,14 @@ class Stats:
         if latency_ms is not None:
             self.add("capture_to_publish", latency_ms)
 
+    def absorb(self, other: Stats) -> None:
+        """Add another run's samples and counts; rates and times of start stay this one's own."""
+        with self._lock, other._lock:
+            for stage, samples in other._samples.items():
+                self._samples.setdefault(stage, deque(maxlen=KEPT)).extend(samples)
+        for count in ("frames_in", "frames_out", "dropped", "without_face", "errors"):
+            setattr(self, count, getattr(self, count) + getattr(other, count))
+
     def recent_fps(self, over_s: float = 1.0) -> float:
         """Rate over the last second: intervals by their duration, not frames."""
         stamps = [s for s in self._recent if s >= self._last_s - over_s]
@@ -115,6 +123,11 @@ def peak_memory_mib() -> float | None:
     """Most memory this process held, None where the system does not say (Windows)."""
     if sys.platform == "win32":
         return None
+    status = Path("/proc/self/status")  # Linux: getrusage counts what the process that started this one held, too
+    if status.exists():
+        held = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line).get("VmHWM")
+        if held is not None:
+            return round(int(held.split()[0]) / 2**10, 1)
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

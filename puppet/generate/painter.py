@@ -6,7 +6,9 @@ picture is still the portrait's own nothing is painted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -39,8 +41,13 @@ class TextureNetworks:
         device: str = "auto",
         folder: str | Path = MODELS,
         regions: tuple[str, ...] = ("mouth", "eye"),
+        load: Callable[[Path], engines.Engine] | None = None,
     ) -> None:
-        """`folder` has `texture_<region>_portrait.onnx` and `texture_<region>_paint.onnx` for each of `regions`."""
+        """`folder` has `texture_<region>_portrait.onnx` and `texture_<region>_paint.onnx` for each of `regions`.
+
+        `load` opens one of them; None: `engine` on `device`.
+        """
+        load = load or partial(engines.load, backend=engine, device=device)
         self._engines: dict[str, tuple[engines.Engine, engines.Engine]] = {}
         for region in regions:
             paths = [Path(folder) / f"texture_{region}_{part}.onnx" for part in ("portrait", "paint")]
@@ -50,7 +57,7 @@ class TextureNetworks:
                         f"texture network {path} is missing: expected a file made by `python -m trainer generator`. "
                         "Reinstall the package, or move only with --texture off."
                     )
-            portrait, paint = (engines.load(path, backend=engine, device=device) for path in paths)
+            portrait, paint = (load(path) for path in paths)
             self._engines[region] = (portrait, paint)
 
     def prepare(self, rest: MotionPicture) -> PortraitPainter:
