@@ -25,7 +25,7 @@ class OnnxModule(nn.Module):
         graph = onnx.load(model.path, load_external_data=False).graph
         constants = {tensor.name: _tensor(tensor) for tensor in graph.initializer}
         constants.update((n.output[0], _constant(n)) for n in graph.node if n.op_type == "Constant")
-        nodes = [node for node in graph.node if node.op_type != "Constant"]
+        nodes = _without_stored_casts([node for node in graph.node if node.op_type != "Constant"], constants)
         unknown = sorted({node.op_type for node in nodes if node.op_type not in OPERATORS or node.domain})
         if unknown:
             raise EngineError(f"{model.name} has operators that the torch engine does not know: {', '.join(unknown)}.")
@@ -41,7 +41,8 @@ class OnnxModule(nn.Module):
                 self.register_buffer(self._names[name], value)
         self._static_nodes = {id(node) for node in self._nodes if set(node.outputs) & static}
         self._fixed: dict[str, Tensor] | None = None
-        self.input_names = [value.name for value in graph.input if value.name not in constants]
+        given = {tensor.name for tensor in graph.initializer}
+        self.input_names = [value.name for value in graph.input if value.name not in given]
         self.output_names = [value.name for value in graph.output]
 
     def fix(self, *inputs: Tensor) -> None:
@@ -87,15 +88,34 @@ class _Node:
         self.kind = node.op_type
         self.inputs = list(node.input)
         self.outputs = list(node.output)
-        self.attributes = {}
-        for attribute in node.attribute:
-            value = onnx.helper.get_attribute_value(attribute)
-            self.attributes[attribute.name] = _tensor(value) if isinstance(value, onnx.TensorProto) else value
+        self.attributes = _attributes(node)
 
     def arguments(self, values: dict[str, Tensor]) -> list:
         static = STATIC_INPUTS.get(self.kind, ())
         found = [values[name] if name else None for name in self.inputs]
         return [v.tolist() if i in static and v is not None else v for i, v in enumerate(found)]
+
+
+def _without_stored_casts(nodes: list[onnx.NodeProto], constants: dict[str, Tensor]) -> list[onnx.NodeProto]:
+    """The nodes that are left once weights stored in another type are widened, here and not at every run.
+
+    Widened weights also follow the module into half precision, which a Cast in the graph would undo.
+    """
+    rest = []
+    for node in nodes:
+        if node.op_type == "Cast" and node.input[0] in constants:
+            constants[node.output[0]] = OPERATORS["Cast"](_attributes(node), constants[node.input[0]])
+        else:
+            rest.append(node)
+    used = {name for node in rest for name in node.input}
+    for name in [name for name in constants if name not in used]:
+        del constants[name]
+    return rest
+
+
+def _attributes(node: onnx.NodeProto) -> dict:
+    values = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    return {name: _tensor(v) if isinstance(v, onnx.TensorProto) else v for name, v in values.items()}
 
 
 def _tensor(tensor: onnx.TensorProto) -> Tensor:

@@ -40,7 +40,7 @@ class TorchEngine:
         Args:
             device: "cpu", "cuda" or "cuda:1".
             precision: weights and arithmetic are in this type.
-            threads: on a CPU; torch has one setting for the whole process, and this is it.
+            threads: on a CPU. Torch has one setting a thread for all models: it is set at each run.
             shapes: sizes for dynamic axes (only checked).
             blob: always empty: there is nothing compiled.
 
@@ -50,8 +50,6 @@ class TorchEngine:
         about = self.fingerprint(device)
         self._device, self._dtype = torch.device(device), DTYPES[precision]
         self._module = OnnxModule(model).eval().requires_grad_(False).to(self._device, self._dtype)
-        if device == "cpu":
-            torch.set_num_threads(threads)
         inputs, self.outputs = tensor_specs(model)
         self.inputs: Mapping[str, TensorSpec] = with_shapes(model.name, inputs, shapes)
         self.info = EngineInfo(
@@ -89,6 +87,8 @@ class TorchEngine:
         if self._module is None:
             raise EngineError(f"{self.info.model}: run after close.")
         checked = contiguous_inputs(self.info.model, self.inputs, arrays)
+        if self.info.threads and torch.get_num_threads() != self.info.threads:
+            torch.set_num_threads(self.info.threads)
         with torch.inference_mode(), _translated(self.info.model):
             tensors = [to_device(checked[name], self._device, self._dtype) for name in self._module.input_names]
             results = self._module(*tensors)
