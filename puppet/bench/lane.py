@@ -156,7 +156,8 @@ class Lane:
         )
         # On air time begins anew with each slice, which a performer that remembers would not understand.
         performer = self._new_performer() if is_live else self._performer
-        outputs = Outputs(size=self._gallery.current.size, fps=driver.fps, is_live=is_live)
+        has_badge = self._options.publish.badge == "on"
+        outputs = Outputs(size=self._gallery.current.size, fps=driver.fps, is_live=is_live, has_badge=has_badge)
         with closing(outputs), closing(perception):
             outputs.open(("null",), record=self._recording)
             show = Show(perception, performer, self._gallery, outputs, stats, fps=driver.fps)
