@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what takes long to import is imported where it is opened, i
     from puppet.estimate import AuEstimator
     from puppet.generate.painter import TextureNetworks
     from puppet.portrait import Portrait
+    from puppet.publish.recorder import Sign
     from puppet.track import FaceTracker
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ def plan(options: Options) -> list[str]:
         f"retarget  {retarget.preset}, gain {parse_gains(retarget.gain)}, mute {list(retarget.mute)}, "
         f"head {retarget.head:g}, {side}",
         f"engine    {options.engine.engine} on {options.engine.device}",
-        f"publish   {size} at {rate} fps to {', '.join((*output_names(options), *files))}, badge {publish.badge}",
+        f"publish   {size} at {rate} fps to {', '.join((*output_names(options), *files))}, badge {publish.badge}, "
+        f"credentials {publish.credentials}",
     ]
 
 
@@ -104,6 +106,19 @@ def open_texture(options: Options) -> TextureNetworks | None:
     if choice == "off" or (choice == "auto" and not any(MODELS.glob("texture_*.onnx"))):
         return None
     return TextureNetworks(engine=options.engine.engine, device=options.engine.device)
+
+
+def open_signer(options: Options) -> Sign | None:
+    """What puts credentials into finished recordings; None: they go without.
+
+    Raises:
+        InputError: `--sign-cert` and `--sign-key` can't be used.
+    """
+    if options.publish.credentials == "off":
+        return None
+    from puppet.credentials.signing import RecordingSigner
+
+    return RecordingSigner(options.publish.sign_cert, options.publish.sign_key).sign
 
 
 def open_tracker() -> FaceTracker:

@@ -24,7 +24,8 @@ DESCRIPTION = """Join a video call as a portrait: your face moves, the picture a
   python -m puppet --target portrait.jpg                     webcam to virtual camera and preview
   python -m puppet --driver demo --record demo.mp4           no camera needed
   python -m puppet --target p.jpg --driver clip.mp4 --record out.mp4 --as-fast-as-possible
-  python -m puppet devices | doctor                          cameras here | what is missing and how to get it"""
+  python -m puppet devices | doctor                          cameras here | what is missing and how to get it
+  python -m puppet doctor out.mp4                            whether a recording is as it was signed"""
 
 MAX_CONFIG_BYTES = 64_000
 

@@ -76,6 +76,13 @@ class PublishOptions:
 
     output: Annotated[Repeatable, _option("virtualcam, virtualcam:DEVICE, preview or null.", "SINK", "repeatable")] = ()
     record: Annotated[Path | None, _option("Also write H.264.", "PATH.mp4")] = None
+    credentials: Annotated[
+        Literal["on", "off"], _option("Recordings say, signed, what made them from which portrait.", default="on")
+    ] = "on"
+    sign_cert: Annotated[Path | None, _option("Certificate chain to sign with.", "PATH.pem", "this machine's own")] = (
+        None
+    )
+    sign_key: Annotated[Path | None, _option("Its private key, no passphrase.", "PATH.pem")] = None
     au_log: Annotated[Path | None, _option("Also write one row of AUs a frame.", "PATH.csv")] = None
     badge: Annotated[
         Literal["on", "off"], _option('A small "puppet" in the corner of every published picture.', default="on")
@@ -189,6 +196,8 @@ def check(options: Options) -> Options:
         if path is not None and path.suffix.lower() != suffix:
             raise ConfigError(f"{flag} {path}: expected a name that ends in {suffix}.")
     _check_paths(options)
+    if (options.publish.sign_cert is None) != (options.publish.sign_key is None):
+        raise ConfigError("--sign-cert and --sign-key belong together: give both, or none for this machine's own.")
     _check_driver(options)
     return options
 

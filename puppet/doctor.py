@@ -14,8 +14,18 @@ from puppet import install
 from puppet.capture.devices import CaptureDevice, list_cameras
 from puppet.errors import ConfigError
 
-REQUIRED_PACKAGES = ("mediapipe", "numpy", "openvino", "onnxruntime", "av", "pyvirtualcam", "scikit-image")
-LOADED_LIBRARIES = ("cv2", "mediapipe.python._framework_bindings", "av")
+REQUIRED_PACKAGES = (
+    "mediapipe",
+    "numpy",
+    "openvino",
+    "onnxruntime",
+    "av",
+    "c2pa-python",
+    "cryptography",
+    "pyvirtualcam",
+    "scikit-image",
+)
+LOADED_LIBRARIES = ("cv2", "mediapipe.python._framework_bindings", "av", "c2pa")
 MODELS = ("au_regressor.onnx", "landmark_rig.safetensors", "mouth.safetensors")
 
 
@@ -53,8 +63,17 @@ def devices(args: Sequence[str]) -> int:
 
 
 def doctor(args: Sequence[str]) -> int:
-    """Print every check; 1 where something is missing that the puppet can't run without."""
-    _no_arguments("doctor", args)
+    """Print every check; 1 where something is missing that the puppet can't run without.
+
+    With the name of a recording, check that file's credentials instead; 1 where they are missing or not valid.
+    """
+    words = [word for word in args if word != "--debug"]
+    if len(words) == 1 and not words[0].startswith("-"):
+        from puppet.credentials.report import report
+
+        return report(Path(words[0]))
+    if words:
+        raise ConfigError(f"`python -m puppet doctor` takes the name of one recording, not {' '.join(words)!r}.")
     checks = [_python(), *_packages(), *_libraries(), _models(), _engines(), _display(), *_cameras(list_cameras())]
     width = max(len(check.name) for check in checks)
     for check in checks:

@@ -5,6 +5,7 @@ PuppetError
 ├── InputError (ValueError)      a file that is missing, damaged or not what was expected
 │   └── PortraitError            a picture that can't be animated: no face, too small, turned away
 ├── DeviceError (OSError)        a camera, virtual camera or display that is missing or busy
+├── CredentialsError             a recording that could not be signed; it is kept without
 └── EngineError (RuntimeError)   in `engines.errors`: a model that does not load, build or match its reference
 
 Messages say what failed with its value, what was expected, and what to do, in one line of bounded length.
@@ -12,7 +13,16 @@ Messages say what failed with its value, what was expected, and what to do, in o
 
 from engines.errors import EngineError, one_line
 
-__all__ = ["ConfigError", "DeviceError", "EngineError", "InputError", "PortraitError", "PuppetError", "one_line"]
+__all__ = [
+    "ConfigError",
+    "CredentialsError",
+    "DeviceError",
+    "EngineError",
+    "InputError",
+    "PortraitError",
+    "PuppetError",
+    "one_line",
+]
 
 
 class PuppetError(Exception):
@@ -36,3 +46,7 @@ class PortraitError(InputError):
 
 class DeviceError(PuppetError, OSError):
     """A camera, virtual camera or display that can't be used."""
+
+
+class CredentialsError(PuppetError):
+    """A recording that could not be signed."""

@@ -47,6 +47,7 @@ def run(options: Options) -> int:
         return 0
     is_live = not options.driver.as_fast_as_possible
     stats, paths = Stats(), portrait_paths(options.portrait.target)
+    sign = assembly.open_signer(options)
     with ExitStack() as stack:
         opener = ThreadPoolExecutor(4, thread_name_prefix="open")
         stack.callback(opener.shutdown, cancel_futures=True)
@@ -74,8 +75,13 @@ def run(options: Options) -> int:
             fps=options.publish.fps,
         )
         fps = options.publish.fps or driver.fps or DEFAULT_FPS
-        has_badge = options.publish.badge == "on"
-        outputs = Outputs(size=gallery.current.size, fps=fps, is_live=is_live, has_badge=has_badge)
+        outputs = Outputs(
+            size=gallery.current.size,
+            fps=fps,
+            is_live=is_live,
+            has_badge=options.publish.badge == "on",
+            sign=sign,
+        )
         stack.enter_context(closing(outputs))
         outputs.open(assembly.output_names(options), record=options.publish.record, au_log=options.publish.au_log)
         performer = assembly.open_performer(options, gallery.current.rest_control, driver)

@@ -14,8 +14,9 @@ def astronaut() -> np.ndarray:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def own_cache_folder(tmp_path_factory):
-    """Keep compiled engines of tests out of the user's cache."""
+def own_user_folders(tmp_path_factory):
+    """Keep compiled engines of tests out of the user's cache, and their certificates out of the configuration."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         yield

@@ -19,6 +19,8 @@ HEAVY = ("torch", "onnxruntime", "openvino", "tensorrt", "torch_tensorrt", "medi
 FORBIDDEN = {"puppet": {"trainer"}, "engines": {"puppet", "trainer"}, "trainer": set()}
 ONLY_IN = {
     "pyvirtualcam": ["puppet/publish/virtualcam.py"],
+    "c2pa": ["puppet/credentials/c2pa_file.py"],
+    "cryptography": ["puppet/credentials/identity.py"],
     "openvino": ["engines/backends/openvino.py"],
     "torch_tensorrt": ["engines/backends/tensorrt.py"],
 }

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from puppet.errors import DeviceError, PuppetError
 from puppet.publish import Command, Rendering, Sink, open_sink
 from puppet.publish.badge import Badge
+
+if TYPE_CHECKING:
+    from puppet.publish.recorder import Recorder, Sign
 
 log = logging.getLogger(__name__)
 
@@ -19,14 +24,17 @@ class Outputs:
     """Sinks of one run.
 
     `is_live`: a sink that fails is closed, remembered in `failures` and left out. Otherwise its error is raised.
-    `has_badge`: every picture says "puppet" in a corner, whichever sink it goes to.
+    `has_badge`: every picture says "puppet" in a corner, whichever sink it goes to. `sign`: see `Recorder`.
     """
 
-    def __init__(self, *, size: tuple[int, int], fps: float, is_live: bool, has_badge: bool = False) -> None:
-        self._size, self._fps, self._is_live = size, fps, is_live
+    def __init__(
+        self, *, size: tuple[int, int], fps: float, is_live: bool, has_badge: bool = False, sign: Sign | None = None
+    ) -> None:
+        self._size, self._fps, self._is_live, self._sign = size, fps, is_live, sign
         self._badge = Badge(size) if has_badge else None
         self._sinks: list[Sink] = []
-        self._recorder: Sink | None = None
+        self._recorder: Recorder | None = None
+        self._finishing: list[Recorder] = []
         self.failures: list[PuppetError] = []
 
     @property
@@ -68,6 +76,7 @@ class Outputs:
         """
         if self._badge is not None:
             rendering = replace(rendering, rgb=self._badge.on(rendering.rgb))
+        self._close_finished()
         for sink in list(self._sinks):
             try:
                 sink.publish(rendering)
@@ -86,21 +95,30 @@ class Outputs:
         """
         from puppet.publish.recorder import Recorder
 
-        path = path or Path(time.strftime("puppet-%Y%m%d-%H%M%S.mp4"))
-        self._recorder = Recorder(path, size=self._size, fps=self._fps, may_drop=self._is_live)
+        path = path or _new_name()
+        self._recorder = Recorder(path, size=self._size, fps=self._fps, may_drop=self._is_live, sign=self._sign)
         self._sinks.append(self._recorder)
         return path
 
     def stop_recording(self) -> None:
+        """Finish the file beside the show, which does not wait for it."""
         recorder, self._recorder = self._recorder, None
         if recorder in self._sinks:
             self._sinks.remove(recorder)
-            self._close(recorder)
+            self._finishing.append(recorder)
+            recorder.finish()
 
     def close(self) -> None:
         """Finish all files. What fails now is remembered, after all others were finished."""
         while self._sinks:
             self._close(self._sinks.pop())
+        while self._finishing:
+            self._close(self._finishing.pop())
+
+    def _close_finished(self) -> None:
+        for recorder in [recorder for recorder in self._finishing if recorder.is_finished]:
+            self._finishing.remove(recorder)
+            self._close(recorder)
 
     def _leave_out(self, sink: Sink, error: PuppetError) -> None:
         self._sinks.remove(sink)
@@ -118,3 +136,10 @@ class Outputs:
         except PuppetError as error:
             log.warning("%s", error)
             self.failures.append(error)
+
+
+def _new_name() -> Path:
+    """A name after the time, in the working folder, that no recording has: one may still be being signed."""
+    name = time.strftime("puppet-%Y%m%d-%H%M%S")
+    names = itertools.chain([f"{name}.mp4"], (f"{name}-{i}.mp4" for i in itertools.count(2)))
+    return next(path for path in map(Path, names) if not path.exists())

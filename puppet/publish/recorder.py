@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from puppet.errors import DeviceError
+from puppet.provenance import Provenance
 from puppet.publish import Command, Rendering
 
 log = logging.getLogger(__name__)
@@ -23,19 +23,26 @@ BT709 = 1  # H.264 table E-3: what players assume for pictures of this size when
 KEYFRAME_S = 1.0  # a killed process loses at most this much
 WAITING_FRAMES = 8
 
+Sign = Callable[[Path, Sequence[Provenance]], None]
+"""Puts credentials into a finished recording of these portraits; raises nothing that the recorder must know."""
+
 
 class Recorder:
     """Encodes in a thread of its own.
 
     `may_drop=True` (live): a slow disk loses frames of the recording, never of the show. Otherwise `publish` waits.
+    `sign` is called in that thread once the file is whole.
 
     Raises:
         DeviceError: the file can't be written; in `publish` and `close`, what was written before is kept.
     """
 
-    def __init__(self, path: Path, *, size: tuple[int, int], fps: float, may_drop: bool) -> None:
+    def __init__(
+        self, path: Path, *, size: tuple[int, int], fps: float, may_drop: bool, sign: Sign | None = None
+    ) -> None:
         self.name, self.path, self.dropped = str(path), path, 0
-        self._may_drop = may_drop
+        self._may_drop, self._sign = may_drop, sign
+        self._portraits: list[Provenance] = []  # in the order in which they were seen
         try:
             # Flushed, so that a fragment that is finished lies in the file whole.
             flags = {"movflags": _movflags(), "flush_packets": "1"}
@@ -46,15 +53,15 @@ class Recorder:
             raise DeviceError(f"--record {path} can't be written: {_reason(error)}. Choose another place.") from error
         self._last_pts = -1
         self._error: BaseException | None = None
-        self._is_told = False
-        self._waiting: queue.Queue[tuple[np.ndarray, float] | None] = queue.Queue(WAITING_FRAMES)
+        self._is_told = self._is_finishing = False
+        self._waiting: queue.Queue[Rendering | None] = queue.Queue(WAITING_FRAMES)
         self._thread = threading.Thread(target=self._run, name="record", daemon=True)
         self._thread.start()
 
     def publish(self, rendering: Rendering) -> None:
         self._raise_error()
         try:
-            self._waiting.put((rendering.rgb, rendering.time_s), block=not self._may_drop)
+            self._waiting.put(rendering, block=not self._may_drop)
         except queue.Full:
             if not self.dropped:
                 log.warning("recording %s can't keep up: frames are left out of it.", self.path)
@@ -64,10 +71,21 @@ class Recorder:
         return ()
 
     def close(self) -> None:
-        """Write what waits and finish the file."""
-        self._waiting.put(None)
+        """Write what waits, finish the file and sign it."""
+        self.finish()
         self._thread.join()
         self._raise_error()
+
+    def finish(self) -> None:
+        """Begin what `close` waits for."""
+        if not self._is_finishing:
+            self._is_finishing = True
+            self._waiting.put(None)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether `close` would return at once."""
+        return not self._thread.is_alive()
 
     def _raise_error(self) -> None:
         error = self._error
@@ -84,7 +102,7 @@ class Recorder:
             if not is_writing:
                 continue
             try:
-                self._encode(*item)
+                self._encode(item)
             except (av.error.FFmpegError, OSError) as error:
                 self._error, is_writing = error, False
         try:
@@ -93,16 +111,20 @@ class Recorder:
             self._container.close()
         except (av.error.FFmpegError, OSError) as error:
             self._error = self._error or error
+        if self._error is None and self._sign is not None:
+            self._sign(self.path, self._portraits)
 
-    def _encode(self, rgb: np.ndarray, time_s: float) -> None:
-        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
+    def _encode(self, rendering: Rendering) -> None:
+        if rendering.portrait is not None and rendering.portrait not in self._portraits:
+            self._portraits.append(rendering.portrait)
+        frame = av.VideoFrame.from_ndarray(rendering.rgb, format="rgb24").reformat(
             format="yuv420p",
             src_colorspace=Colorspace.ITU709,
             dst_colorspace=Colorspace.ITU709,
             src_color_range=ColorRange.JPEG,
             dst_color_range=ColorRange.MPEG,
         )
-        self._last_pts = frame.pts = max(round(time_s / TIME_BASE), self._last_pts + 1)
+        self._last_pts = frame.pts = max(round(rendering.time_s / TIME_BASE), self._last_pts + 1)
         frame.time_base = TIME_BASE
         self._container.mux(self._stream.encode(frame))
 
