@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from puppet.errors import InputError
+from puppet.errors import InputError, one_line
 from puppet.picture import SUFFIXES
 
 FOLDER_NOTE = "portrait.toml"
@@ -49,10 +49,12 @@ class Consent:
             values = tomllib.loads(content.decode("utf-8-sig"))
         except OSError as error:
             raise InputError(f"consent note {path} can't be read: {error.strerror}.") from error
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"consent note {path} is not TOML: {_one_line(error)}.") from error
+        except InputError:
+            raise
+        except RecursionError as error:
+            raise InputError(f"consent note {path} is not TOML: nested too deeply.") from error
+        except ValueError as error:
+            raise InputError(f"consent note {path} is not TOML: {one_line(str(error), 200).rstrip('.')}.") from error
         return cls(**_checked(values, path))
 
     def is_over(self, today: date) -> bool:
@@ -106,8 +108,3 @@ def _shown(value: Any) -> str:
     except (RecursionError, ValueError):  # nested without end, or a number of thousands of digits
         text = f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-def _one_line(error: BaseException) -> str:
-    text = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return "".join(c if c.isprintable() else " " for c in text)[:200].rstrip(".")

@@ -549,7 +549,7 @@ def test_what_a_file_says_cannot_steer_the_terminal(tmp_path, capsys):
     assert report(path) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out and "\u202e" not in out and max(map(len, out.splitlines())) < 300
-    assert "?[2Jevil?  valid?.jpg" in out
+    assert r"\x1b[2Jevil\n  valid\u202e.jpg" in out
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 from puppet.credentials.c2pa_file import Reading, read_file
 from puppet.credentials.identity import ORGANIZATION, own_root
 from puppet.credentials.manifest import PORTRAITS
+from puppet.errors import one_line
 
 MAX_SHOWN = 200  # characters of one entry, which may come from anyone
 
@@ -26,18 +27,19 @@ def report(path: Path) -> int:
         InputError: the file can't be read or is of another kind.
     """
     reading = read_file(path, own_root())
+    name = one_line(str(path))
     if reading is None:
-        print(f"{path}: no content credentials")
+        print(f"{name}: no content credentials")
         print("  It was made without them (--credentials off, a run that was killed), or they were taken out of it.")
         return 1
     if reading.problems:
-        print(f"{path}: TAMPERED or damaged after it was signed")
+        print(f"{name}: TAMPERED or damaged after it was signed")
         for problem in reading.problems:
             print(f"  {_shown(problem)}")
         return 1
-    print(f"{path}: valid, unchanged since it was signed")
-    for name, text in [*_statements(reading.manifest), ("signed by", _signer(reading))]:
-        print(f"  {name:<10} {text}")
+    print(f"{name}: valid, unchanged since it was signed")
+    for kind, text in [*_statements(reading.manifest), ("signed by", _signer(reading))]:
+        print(f"  {kind:<10} {text}")
     return 0
 
 
@@ -96,5 +98,4 @@ def _entries(value: Any) -> list[dict[str, Any]]:
 
 def _shown(text: Any) -> str:
     """One printable line: what comes from a file must not steer the terminal."""
-    line = "".join(c if c.isprintable() else "?" for c in str(text))
-    return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}..."
+    return one_line(str(text), MAX_SHOWN)
