@@ -47,7 +47,7 @@ def devices(args: Sequence[str]) -> int:
     """Print cameras and virtual cameras by name."""
     _no_arguments("devices", args)
     cameras = list_cameras()
-    usable = [c for c in cameras if not c.is_own]
+    usable = [c for c in cameras if c.is_usable]
     print("Cameras (--driver camera:N):")
     for camera in usable:
         print(f"  camera:{camera.index}  {camera.name}  {camera.path}".rstrip())
@@ -162,16 +162,26 @@ def _display() -> Check:
 
 
 def _cameras(cameras: Sequence[CaptureDevice]) -> list[Check]:
-    usable = [c for c in cameras if not c.is_own]
-    locked = [c.path for c in usable if c.path and not os.access(c.path, os.R_OK | os.W_OK)]
+    usable = [c for c in cameras if c.is_usable]
+    locked = [c.path for c in usable if _is_locked(c)]
     if locked:
-        fix = "sudo usermod -aG video $USER, then log in again"
-        camera = Check("camera", f"no permission to open {', '.join(locked)}", fix, is_needed=False)
+        camera = Check("camera", f"no permission to open {', '.join(locked)}", install.VIDEO_GROUP, is_needed=False)
     elif usable:
         camera = Check("camera", ", ".join(f"{c.index} {c.name}" for c in usable))
     else:
         camera = Check("camera", "none", "connect one, or use --driver demo or a video", is_needed=False)
-    virtual = [c.path or c.name for c in cameras if c.is_own or c.is_loopback]
-    if virtual:
-        return [camera, Check("virtual camera", ", ".join(virtual))]
-    return [camera, Check("virtual camera", "no driver", install.virtual_camera(), is_needed=False)]
+    return [camera, _virtual_camera([c for c in cameras if c.is_own or c.is_loopback])]
+
+
+def _virtual_camera(virtual: Sequence[CaptureDevice]) -> Check:
+    if not virtual:
+        return Check("virtual camera", "no driver", install.virtual_camera(), is_needed=False)
+    locked = [c.path for c in virtual if _is_locked(c)]
+    if locked:
+        found = f"no permission to open {', '.join(locked)}"
+        return Check("virtual camera", found, install.VIDEO_GROUP, is_needed=False)
+    return Check("virtual camera", ", ".join(c.path or c.name for c in virtual))
+
+
+def _is_locked(camera: CaptureDevice) -> bool:
+    return bool(camera.path) and not os.access(camera.path, os.R_OK | os.W_OK)

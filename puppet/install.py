@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 _LOAD = 'sudo modprobe v4l2loopback devices=1 card_label="Puppet" exclusive_caps=1'
+VIDEO_GROUP = "sudo usermod -aG video $USER, then log in again"
+"""Who may open cameras on Linux."""
 _LOOPBACK_PACKAGE = {
     "debian": "sudo apt install v4l2loopback-dkms",
     "fedora": "sudo dnf install akmod-v4l2loopback",  # from RPM Fusion
@@ -26,9 +28,9 @@ def virtual_camera(platform: str = sys.platform, os_release: str | None = None) 
         return f"{_LOOPBACK_PACKAGE[_family(os_release)]} && {_LOAD}"
     start = "start OBS, press Start Virtual Camera once, and quit it"
     if platform == "darwin":
-        return f"brew install --cask obs, then {start} (macOS 13 or later: allow its camera extension)"
+        return f"brew install --cask obs (30 or later), then {start} (macOS 13 or later: allow its camera extension)"
     if platform == "win32":
-        return f"winget install OBSProject.OBSStudio, then {start}"
+        return f"winget install OBSProject.OBSStudio, then {start}; or install Unity Capture"
     return "install a virtual camera that pyvirtualcam knows: v4l2loopback, OBS or Unity Capture"
 
 

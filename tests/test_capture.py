@@ -8,8 +8,9 @@ import pytest
 
 from puppet.capture import Frame, open_driver
 from puppet.capture import camera as camera_module
+from puppet.capture import devices as devices_module
 from puppet.capture.camera import Camera
-from puppet.capture.devices import CaptureDevice, _linux_cameras
+from puppet.capture.devices import CaptureDevice, _linux_cameras, _windows_filters
 from puppet.capture.images import ImageFolder
 from puppet.capture.pace import paced, resampled
 from puppet.capture.recorded import DemoTrack
@@ -208,6 +209,8 @@ def test_a_lost_camera_is_found_again_under_another_index(monkeypatch):
         (3, [WEBCAM], r"camera 3 does not exist: found 0 \(HD Webcam\)"),
         (1, [WEBCAM, CaptureDevice(1, "Puppet", is_own=True)], "virtual camera of this program"),
         (None, [CaptureDevice(1, "Puppet", is_own=True)], "no camera was found"),
+        (4, [WEBCAM, CaptureDevice(4, "Dummy", is_loopback=True, can_capture=False)], "nobody publishes to"),
+        (None, [CaptureDevice(4, "Dummy", is_loopback=True, can_capture=False)], "no camera was found"),
         (0, [WEBCAM], "did not open: it is busy"),
     ],
 )
@@ -222,6 +225,42 @@ def test_linux_cameras_are_read_from_sysfs_and_ours_is_marked(tmp_path):
         (tmp_path / node / "name").write_text(name + "\n")
     cameras = _linux_cameras(tmp_path, tmp_path / "dev")
     assert [(c.index, c.is_own) for c in cameras] == [(0, False), (2, True), (10, True)]
+
+
+class FakeRegistry:
+    """Follows winreg: `QueryValue` raises OSError where there is no such key."""
+
+    HKEY_CLASSES_ROOT = "root"
+
+    def __init__(self, **values):
+        self._values = values
+
+    def QueryValue(self, root, name):
+        assert root == "root" and name.startswith("CLSID\\{")
+        try:
+            return self._values[name[7:15]]
+        except KeyError:
+            raise FileNotFoundError(2, "no such key") from None
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({}, []),
+        ({"A3FCE0F5": "OBS Virtual Camera"}, ["OBS Virtual Camera"]),
+        ({"A3FCE0F5": "OBS Virtual Camera", "5C2CD55C": "Studio "}, ["OBS Virtual Camera", "Studio"]),
+    ],
+)
+def test_windows_virtual_cameras_are_read_from_where_they_are_registered(monkeypatch, values, names):
+    assert _windows_filters(FakeRegistry(**values)) == names
+    monkeypatch.setattr(devices_module.sys, "platform", "win32")
+    monkeypatch.setattr(devices_module, "_windows_names", lambda: ["HD Webcam"])
+    monkeypatch.setattr(devices_module, "_windows_filters", lambda: names)
+    cameras = devices_module.list_cameras()
+    assert [(c.index, c.name, c.is_usable) for c in cameras] == [
+        (0, "HD Webcam", True),
+        *((index, name, False) for index, name in enumerate(names, start=1)),
+    ]
 
 
 def test_closing_a_camera_ends_its_frames():

@@ -4,15 +4,17 @@ import signal
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from puppet import facs
+from puppet import facs, install
+from puppet.capture.devices import CaptureDevice
 from puppet.errors import DeviceError
-from puppet.publish import Command, Rendering, open_sink
+from puppet.publish import Command, Rendering, loopback, open_sink
 from puppet.publish import outputs as outputs_module
 from puppet.publish.outputs import Outputs
 from puppet.publish.overlay import Overlay
@@ -146,38 +148,164 @@ def test_no_virtual_camera_driver_says_how_to_install_one():
         VirtualCamera(size=SIZE, fps=30, device="missing", open_camera=FakeBackend)
 
 
-def test_a_registered_backend_of_pyvirtualcam_gets_rgb_bytes(monkeypatch):
-    pyvirtualcam = pytest.importorskip("pyvirtualcam")
+def backend_of(made, *, devices=("OBS Virtual Camera",), problem=None):
+    """A class that follows pyvirtualcam's Backend contract: keyword-only, raises what its native ones raise."""
 
     class Backend:
-        """Follows pyvirtualcam's Backend contract."""
-
-        def __init__(self, *, width, height, fps, fourcc, device, **more):
-            self.sent = []
+        def __init__(self, *, width, height, fps, fourcc, device):
+            if problem is not None:
+                raise RuntimeError(problem)
+            if device is not None and device not in devices:
+                raise ValueError(f"This backend supports only the '{devices[0]}' device.")
+            self.size, self.fps, self.fourcc = (width, height), fps, fourcc
+            self.sent, self.closed, self._device = [], 0, device or devices[0]
             made.append(self)
 
         def send(self, frame):
+            assert frame.ndim == 1 and frame.dtype == np.uint8 and frame.flags.c_contiguous
             self.sent.append(frame.copy())
 
         def device(self):
-            return "Puppet"
+            return self._device
 
         def native_fourcc(self):
             return None
 
         def close(self):
-            self.sent.append(None)
+            self.closed += 1
 
-    made = []
+    return Backend
+
+
+@pytest.fixture
+def backends(monkeypatch):
+    """Registers backends in place of those of this system; on it, loopback devices are left alone."""
+    pyvirtualcam = pytest.importorskip("pyvirtualcam")
     monkeypatch.setattr(pyvirtualcam.camera, "BACKENDS", {})
-    pyvirtualcam.register_backend("fake", Backend)
-    camera = VirtualCamera(size=SIZE, fps=30)
+    monkeypatch.setattr(loopback, "choose", lambda: None)
+    return pyvirtualcam.register_backend
+
+
+def test_a_backend_of_pyvirtualcam_gets_rgb_bytes_and_is_closed_once(backends):
+    made = []
+    backends("obs", backend_of(made))
+    camera = VirtualCamera(size=SIZE, fps=24)
     camera.publish(rendering())
     camera.close()
-    assert camera.device == "Puppet"
+    del camera  # pyvirtualcam closes again when it is collected
+    assert (made[0].size, made[0].fps, made[0].closed) == (SIZE, 24, 1)
     assert made[0].sent[0].shape == (SIZE[0] * SIZE[1] * 3,)
     assert made[0].sent[0][:3].tolist() == [200, 60, 20]
-    assert made[0].sent[-1] is None
+
+
+@pytest.mark.parametrize("size", [(642, 482), (642, 362), (512, 640)])
+def test_sizes_that_are_no_multiple_of_eight_go_through(backends, size):
+    made = []
+    backends("obs", backend_of(made))
+    camera = VirtualCamera(size=size, fps=30)
+    camera.publish(rendering(rgb=np.zeros((size[1], size[0], 3), np.uint8)))
+    assert made[0].size == size and made[0].sent[0].size == size[0] * size[1] * 3
+    camera.close()
+
+
+@pytest.mark.parametrize(
+    ("device", "chosen"),
+    [(None, "OBS Virtual Camera"), ("Unity Video Capture", "Unity Video Capture"), ("Studio", "Studio")],
+)
+def test_windows_takes_obs_first_and_unity_capture_by_its_name(backends, device, chosen):
+    backends("obs", backend_of([]))
+    backends("unitycapture", backend_of([], devices=("Unity Video Capture", "Studio")))
+    camera = VirtualCamera(size=SIZE, fps=30, device=device)
+    assert (camera.device, camera.name) == (chosen, f"virtualcam {chosen}")
+    camera.close()
+
+
+def test_unity_capture_is_taken_where_obs_is_not_installed(backends):
+    backends("obs", backend_of([], problem="OBS Virtual Camera device not found! Did you install OBS?"))
+    backends("unitycapture", backend_of([], devices=("Unity Video Capture",)))
+    camera = VirtualCamera(size=SIZE, fps=30)
+    assert camera.device == "Unity Video Capture"
+    camera.close()
+
+
+LOOPBACK_MISSING = "No v4l2 loopback device found at /dev/video[0-99]. Did you run 'modprobe v4l2loopback'?"
+OBS_MISSING = "OBS Virtual Camera device not found! Did you install OBS?"
+OBS_MISSING_ON_MACOS = "OBS Virtual Camera is not installed in your system. Use the Virtual Camera function in OBS 30.0"
+UNITY_MISSING = "No camera registered. Did you install any camera?"
+
+
+@pytest.mark.parametrize(
+    ("problems", "platform", "advice"),
+    [
+        ({"v4l2loopback": LOOPBACK_MISSING}, "linux", "No driver? sudo "),
+        ({"v4l2loopback": "Could not access /dev/video9 due to missing permissions."}, "linux", "usermod -aG video"),
+        ({"v4l2loopback": "Device /dev/video9 is already in use."}, "linux", "Another program publishes to it"),
+        ({"v4l2loopback": "Virtual camera device /dev/video9 could not be configured: Device or resource busy"},
+         "linux", "Another program publishes to it"),
+        ({"v4l2loopback": "Device /dev/video9 does not exist."}, "linux", "`python -m puppet devices` lists"),
+        ({"v4l2loopback": "Device /dev/video9 is not a video output device."}, "linux", "No driver? sudo "),
+        ({"obs": OBS_MISSING_ON_MACOS}, "darwin", "No driver? brew install --cask obs"),
+        ({"obs": "Multiple cameras are not supported by this backend."}, "darwin", "Another program publishes to it"),
+        ({"obs": "Couldn't start stream"}, "darwin", "Another program publishes to it"),
+        ({"obs": OBS_MISSING, "unitycapture": UNITY_MISSING}, "win32", "No driver? winget install OBSProject"),
+        ({"obs": "virtual camera output could not be started", "unitycapture": UNITY_MISSING},
+         "win32", "Stop Virtual Camera in OBS"),
+        ({"obs": "This backend supports only the 'OBS Virtual Camera' device.",
+          "unitycapture": "No camera registered with this name."}, "win32", "`python -m puppet devices` lists"),
+        ({}, "freebsd", "knows none for this system"),
+    ],
+)  # fmt: skip
+def test_why_no_backend_opened_decides_what_is_advised(backends, monkeypatch, problems, platform, advice):
+    monkeypatch.setattr(install, "virtual_camera", partial(install.virtual_camera, platform, "ID=debian"))
+    for name, problem in problems.items():
+        backends(name, backend_of([], problem=problem))
+    with pytest.raises(DeviceError) as raised:
+        VirtualCamera(size=SIZE, fps=30)
+    assert advice in str(raised.value)
+    assert all(f"'{name}' backend: {problem}" in str(raised.value) for name, problem in problems.items())
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_loopback_that_takes_no_writer_is_busy(backends, monkeypatch):
+    monkeypatch.setattr(loopback, "reopen", lambda path: None)
+    monkeypatch.setattr(loopback, "is_loopback", lambda path: True)
+    backends("v4l2loopback", backend_of([], problem="Device /dev/video9 is not a video output device."))
+    with pytest.raises(DeviceError, match="Another program publishes to it"):
+        VirtualCamera(size=SIZE, fps=30, device="/dev/video9")
+
+
+def test_a_device_that_is_held_at_another_size_is_told_and_let_go(backends, monkeypatch):
+    made = []
+    backends("v4l2loopback", backend_of(made, devices=("/dev/video9",)))
+    monkeypatch.setattr(loopback, "size_of", lambda path: (320, 240))
+    with pytest.raises(DeviceError, match=r"video9 is held at 320x240 by .*, not 64x48\. .* start with --size 320x240"):
+        VirtualCamera(size=SIZE, fps=30)
+    assert made[0].closed == 1
+
+
+def test_ours_is_chosen_among_loopback_devices_and_a_taken_one_left(monkeypatch):
+    found = [
+        CaptureDevice(0, "HD Webcam", "/dev/video0"),
+        CaptureDevice(4, "Phone", "/dev/video4", is_loopback=True),
+        CaptureDevice(9, "Puppet", "/dev/video9", is_own=True, is_loopback=True),
+    ]
+    monkeypatch.setattr(loopback.sys, "platform", "linux")
+    monkeypatch.setattr(loopback, "reopen", lambda path: None)
+    monkeypatch.setattr(loopback, "is_writable", lambda path: True)
+    assert loopback.choose(found) == "/dev/video9"
+    monkeypatch.setattr(loopback, "is_writable", lambda path: path != "/dev/video9")
+    assert loopback.choose(found) == "/dev/video4"
+    monkeypatch.setattr(loopback, "is_writable", lambda path: False)
+    assert loopback.choose(found) == "/dev/video9"
+    assert loopback.choose(found[:1]) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs device files")
+def test_what_is_no_loopback_device_is_left_alone():
+    for path in ("/dev/null", "/dev/does-not-exist"):
+        loopback.reopen(path)
+        loopback.announce_rate(path, 30)
+        assert loopback.size_of(path) is None and not loopback.is_loopback(path)
 
 
 class FakeSink:

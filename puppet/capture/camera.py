@@ -77,9 +77,11 @@ class Camera:
     def _choose(self, index: int | None) -> CaptureDevice:
         found = self._cameras()
         own = [c.index for c in found if c.is_own]
-        usable = [c for c in found if not c.is_own]
+        usable = [c for c in found if c.is_usable]
         if index in own:
             raise DeviceError(f"camera {index} is a virtual camera of this program: {_offer(usable)}")
+        if index in [c.index for c in found if not c.can_capture]:
+            raise DeviceError(f"camera {index} is a virtual camera that nobody publishes to: {_offer(usable)}")
         if index is None:
             if not usable:
                 raise DeviceError(f"no camera was found. Connect one, or try --driver demo. {_PERMISSION}".strip())
@@ -113,7 +115,7 @@ class Camera:
         self._capture.release()
         log.warning("camera %s was lost: showing the rest pose until it is back.", self.name)
         while not self._closed.wait(REOPEN_EVERY_S):
-            present = [c for c in self._cameras() if not c.is_own]
+            present = [c for c in self._cameras() if c.is_usable]
             same = [c.index for c in present if c.name == self.name]
             if not same:
                 continue

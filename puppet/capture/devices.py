@@ -15,6 +15,9 @@ VIRTUAL_CAMERA_NAME = "Puppet"
 OWN_NAMES = (VIRTUAL_CAMERA_NAME, "OBS Virtual Camera", "Unity Video Capture")
 """Devices that pyvirtualcam writes to: reading them back would show the portrait to the tracker."""
 
+WINDOWS_FILTERS = ("{A3FCE0F5-3493-419F-958A-ABA1250EC20B}", "{5C2CD55C-92AD-4999-8666-912BD3E70010}")
+"""Class ids of OBS's virtual camera and of Unity Capture's first one."""
+
 V4L2_CAPTURE = 0x1
 V4L2_OUTPUT = 0x2
 V4L2_DEVICE_CAPS = 0x80000000
@@ -29,6 +32,12 @@ class CaptureDevice:
     path: str = ""  # /dev/videoN where there is such a thing
     is_own: bool = False  # a virtual camera that this program writes to
     is_loopback: bool = False  # any v4l2loopback device
+    can_capture: bool = True  # False: a loopback to which nobody publishes
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can be the driver's camera."""
+        return self.can_capture and not self.is_own
 
 
 def list_cameras() -> Sequence[CaptureDevice]:
@@ -36,7 +45,11 @@ def list_cameras() -> Sequence[CaptureDevice]:
     if sys.platform == "linux":
         return _linux_cameras()
     names = _macos_names() if sys.platform == "darwin" else _windows_names()
-    return [CaptureDevice(index, name, is_own=_is_own(name)) for index, name in enumerate(names)]
+    own = [] if sys.platform == "darwin" else [name for name in _windows_filters() if name not in names]
+    return [
+        *(CaptureDevice(index, name, is_own=_is_own(name)) for index, name in enumerate(names)),
+        *(CaptureDevice(index, name, is_own=True) for index, name in enumerate(own, start=len(names))),
+    ]
 
 
 def _is_own(name: str) -> bool:
@@ -48,17 +61,18 @@ def _linux_cameras(root: Path = Path("/sys/class/video4linux"), dev: Path = Path
     for entry in sorted(root.glob("video*"), key=lambda p: int(re.sub(r"\D", "", p.name) or 0)):
         index = int(re.sub(r"\D", "", entry.name))
         name = (entry / "name").read_text(errors="replace").strip()
-        driver, capabilities = _query(dev / entry.name)
+        driver, capabilities = query(dev / entry.name)
         is_loopback = driver == "v4l2 loopback"
         # A webcam has a second node for metadata, which can't capture. A loopback that nobody writes to can only be
         # written, and has to be listed all the same: it is where we publish.
         if capabilities is not None and not capabilities & V4L2_CAPTURE and not is_loopback:
             continue
-        cameras.append(CaptureDevice(index, name, str(dev / entry.name), _is_own(name), is_loopback))
+        can_capture = capabilities is None or bool(capabilities & V4L2_CAPTURE)
+        cameras.append(CaptureDevice(index, name, str(dev / entry.name), _is_own(name), is_loopback, can_capture))
     return cameras
 
 
-def _query(path: Path) -> tuple[str, int | None]:
+def query(path: Path) -> tuple[str, int | None]:
     """Driver and capabilities of a V4L2 node (VIDIOC_QUERYCAP); `('', None)` where it can't be asked."""
     import fcntl
 
@@ -87,6 +101,22 @@ def _windows_names() -> list[str]:
         "Get-CimInstance Win32_PnPEntity | Where-Object { $_.PNPClass -in 'Camera','Image' } | ForEach-Object Name",
     )  # fmt: skip
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _windows_filters(registry=None) -> list[str]:
+    """Virtual cameras that are DirectShow filters and no devices, from where pyvirtualcam looks for them."""
+    if registry is None:
+        try:
+            import winreg as registry
+        except ImportError:
+            return []
+    found = []
+    for clsid in WINDOWS_FILTERS:
+        try:
+            found.append(registry.QueryValue(registry.HKEY_CLASSES_ROOT, rf"CLSID\{clsid}").strip())
+        except OSError:
+            continue
+    return found
 
 
 def _output(*command: str) -> str:
