@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from puppet.capture import FrameDriver, TrackDriver, open_driver
 from puppet.config import Options, parse_gains, parse_size
 from puppet.gallery import Gallery, demo_portrait
 from puppet.performance import Performer
 from puppet.provenance import Provenance
+from puppet.publish import Sink, open_sink
 from puppet.retarget import Retargeter
 from puppet.stats import Stats
 
@@ -163,6 +166,17 @@ def neutral_path(camera: str) -> Path:
 
     name = "".join(c if c.isalnum() else "-" for c in camera).strip("-").lower() or "camera"
     return platformdirs.user_config_path("puppet") / "neutral" / f"{name}.json"
+
+
+@dataclass(frozen=True)
+class Openers:
+    """What opens the parts of a run."""
+
+    driver: Callable[..., FrameDriver | TrackDriver] = open_driver
+    tracker: Callable[[], FaceTracker] = open_tracker
+    estimator: Callable[[Options, Stats], AuEstimator] = open_estimator
+    gallery: Callable[[Options, Sequence[Path]], Gallery] = open_gallery
+    sink: Callable[..., Sink] = open_sink
 
 
 def save_neutral(performer: Performer, driver) -> None:

@@ -1,43 +1,58 @@
 """The whole data path, top to bottom: capture -> track -> estimate -> perform -> generate -> publish.
 
-Threads: one captures (or decodes), one tracks and estimates, this one performs, generates and publishes; a recording is
-encoded in a fourth. Live, a slot of one lies between them and the newest frame wins; `--as-fast-as-possible` puts a
-short queue there instead, and every frame goes through in order. Whatever fails on air, the last good rendering or the
-portrait at rest is published: pictures of the driver never get past `puppet.perception`.
+Threads: one captures (or decodes), one tracks and estimates, one performs and generates, one publishes by a clock of
+its own, the main one shows windows and takes keys; a recording is encoded in one more. Live, a slot of one lies between
+them and the newest frame wins; `--as-fast-as-possible` puts a short queue there instead, the main thread does what
+comes after, and every frame goes through in order. Whatever fails on air, the last good rendering or the portrait at
+rest is published: pictures of the driver never get past `puppet.perception`, but by their own leave
+(`puppet.own_view`).
 """
 
 from __future__ import annotations
 
 import logging
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from queue import SimpleQueue
 
 import numpy as np
 
 from puppet import assembly
-from puppet.capture import Observation, open_driver
+from puppet.assembly import Openers
+from puppet.capture import Observation
 from puppet.config import Options, parse_size
 from puppet.errors import InputError, PuppetError, one_line
 from puppet.gallery import Gallery, portrait_paths
+from puppet.own_view import STALE_S, Lease, fitted
 from puppet.perception import Perception
-from puppet.performance import Performer
+from puppet.performance import Performance, Performer
 from puppet.publish import Command, Rendering
+from puppet.publish.on_air import OnAir
 from puppet.publish.outputs import Outputs
 from puppet.stats import Stats
 
 log = logging.getLogger(__name__)
 
 DEFAULT_FPS = 30.0
-PHASE_SHARE = 0.1  # of a frame's time: how far the rate bends so that a frame leaves the moment it comes
-STALE_S = 2.5  # how long a note for the user stays
+LEAST_SHARE = 0.9  # of a frame's time: what is seen sooner after the last is left for the next frame
+NOTE_S = 2.5  # how long a note for the user stays
 REVIVE_AFTER_S = 1.0
+KEYS_EVERY_S = 0.01  # of keys pressed between two readings only the last is known
+COMMANDS_EVERY_S = 0.1  # where there is no keyboard to read
+CALIBRATE_AFTER_S = 0.7  # half a second of new estimates, and the way to them
+STOP_WITHIN_S = 5.0
+MOST_REPORTED = 100  # different errors, of a show that may last for days
 
 
-def run(options: Options) -> int:
+def run(options: Options, openers: Openers | None = None) -> int:
     """Open everything, run until the driver ends or the user quits, close everything; the exit code.
+
+    `openers` puts something else in place of a part, as the soak run does with the camera.
 
     Raises:
         PuppetError: something that is needed can't be opened, or failed for good.
@@ -45,6 +60,7 @@ def run(options: Options) -> int:
     if options.program.dry_run:
         print("\n".join(one_line(line) for line in assembly.plan(options)))
         return 0
+    openers = openers or Openers()
     is_live = not options.driver.as_fast_as_possible
     stats, paths = Stats(), portrait_paths(options.portrait.target)
     sign = assembly.open_signer(options)
@@ -52,16 +68,16 @@ def run(options: Options) -> int:
         opener = ThreadPoolExecutor(4, thread_name_prefix="open")
         stack.callback(opener.shutdown, cancel_futures=True)
         driver_opening = opener.submit(
-            open_driver,
+            openers.driver,
             options.driver.driver,
             camera_size=parse_size(options.driver.camera_size),
             fps=options.publish.fps,
         )
         if assembly.is_file(options):  # at once there or not: nothing else needs to begin
             driver_opening.result()
-        estimator_opening = opener.submit(assembly.open_estimator, options, stats)
-        tracker_opening = opener.submit(assembly.open_tracker)
-        gallery_opening = opener.submit(assembly.open_gallery, options, paths)
+        estimator_opening = opener.submit(openers.estimator, options, stats)
+        tracker_opening = opener.submit(openers.tracker)
+        gallery_opening = opener.submit(openers.gallery, options, paths)
         driver = stack.enter_context(closing(driver_opening.result()))
         gallery = stack.enter_context(closing(gallery_opening.result()))
         estimator = stack.enter_context(closing(estimator_opening.result()))
@@ -69,7 +85,7 @@ def run(options: Options) -> int:
         perception = Perception(
             driver,
             stats,
-            open_tracker=lambda: first_trackers.pop() if first_trackers else assembly.open_tracker(),
+            open_tracker=lambda: first_trackers.pop() if first_trackers else openers.tracker(),
             estimate=estimator.estimate,
             is_live=is_live,
             fps=options.publish.fps,
@@ -81,6 +97,7 @@ def run(options: Options) -> int:
             is_live=is_live,
             has_badge=options.publish.badge == "on",
             sign=sign,
+            opener=openers.sink,
         )
         stack.enter_context(closing(outputs))
         outputs.open(assembly.output_names(options), record=options.publish.record, au_log=options.publish.au_log)
@@ -88,7 +105,7 @@ def run(options: Options) -> int:
         stack.enter_context(closing(perception))  # closed first: its threads may be waiting for us
         stack.callback(assembly.save_neutral, performer, driver)
         _announce(gallery, driver, outputs, fps)
-        show = Show(perception, performer, gallery, outputs, stats, fps=fps)
+        show = Show(perception, performer, gallery, outputs, stats, fps=fps, set_resting_face=estimator.set_neutral)
         with _stopping_on_signals(show):
             perception.start()
             if is_live:
@@ -102,7 +119,11 @@ def run(options: Options) -> int:
 
 
 class Show:
-    """Performs, generates and publishes, one frame at a time, in the thread that calls it."""
+    """Performs, generates and publishes.
+
+    `run_in_order` does all of it in the thread that calls it. `run_live` shows windows and takes keys there, renders
+    in a second thread and publishes in a third one (`puppet.publish.on_air`).
+    """
 
     def __init__(
         self,
@@ -113,16 +134,25 @@ class Show:
         stats: Stats,
         *,
         fps: float,
+        set_resting_face: Callable[[], None] = lambda: None,
     ) -> None:
+        """`set_resting_face` tells the AU estimator that the driver is at rest now."""
         self._perception, self._performer, self._gallery = perception, performer, gallery
         self._outputs, self._stats, self._fps = outputs, stats, fps
+        self._set_resting_face = set_resting_face
         self._rgb: np.ndarray = gallery.current.still
         self._rendered: np.ndarray | None = None  # the control that `_rgb` shows, None for the still portrait
+        self._portrayed = self._rendering(performer.last, None, 0.0)  # the newest rendering of the portrait
         self._head = performer.retargeter.head
         self._is_hidden = False
+        self._calibrate_s: float | None = None  # when the neutral is taken
+        self._commands: SimpleQueue[Command] = SimpleQueue()
         self._note, self._note_until_s = "", 0.0
         self._reported: set[str] = set()
         self._failed_s: float | None = None
+        self._fatal: BaseException | None = None
+        self._shared: Lease | None = None
+        self._origin_s = 0.0
         self.should_stop = False
 
     def run_in_order(self) -> None:
@@ -132,7 +162,13 @@ class Show:
             PuppetError: the first thing that fails; what was written before is kept.
         """
         while (observation := self._perception.take()) is not None and not self.should_stop:
-            self._frame(observation, observation.time_s)
+            rendering = self._completed(self._frame(observation, observation.time_s), observation.time_s)
+            with self._stats.timed("publish"):
+                self._outputs.publish(rendering)
+                self._outputs.show(rendering)
+            self._count(rendering)
+            for command in self._outputs.commands():
+                self._obey(command)
 
     def run_live(self) -> None:
         """Publish at a constant rate until the driver ends or the user quits.
@@ -140,24 +176,100 @@ class Show:
         Raises:
             PuppetError: a driver that is a file failed, or no sink is left.
         """
-        period_s = 1.0 / self._fps
-        origin_s = due_s = time.perf_counter()
+        self._origin_s = time.perf_counter()
+        self._air = OnAir(self._portrayed, self._send, fps=self._fps)
+        renderer = threading.Thread(target=self._render_live, name="render", daemon=True)
+        renderer.start()
+        try:
+            self._attend_windows()
+        finally:
+            self.should_stop = True
+            renderer.join(STOP_WITHIN_S)
+            self._air.close()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def _attend_windows(self) -> None:
+        """Show in windows what goes out, and pass on what the user asks for."""
+        wait_s = KEYS_EVERY_S if self._outputs.has_windows else COMMANDS_EVERY_S
+        shown = None
         while not self.should_stop:
-            observation = None
-            try:
-                observation = self._newest(due_s, period_s)
-                now_s = time.perf_counter()
-                self._frame(observation, now_s - origin_s)
-            except Exception as error:  # the live loop's edge: the show goes on with the last good picture
-                if not self._outputs.names or (self._perception.ends and self._perception.is_finished):
-                    raise
-                now_s = time.perf_counter()
-                self._survive(error, now_s - origin_s)
-            if observation is not None and abs(now_s - due_s) <= 2 * PHASE_SHARE * period_s:
-                due_s = now_s  # in step with the driver: a frame waits for no clock
-            due_s = max(due_s + period_s, time.perf_counter() - period_s)
+            newer = self._air.wait_for_other(shown, wait_s)
+            with self._surviving():
+                if newer is not None:
+                    shown = newer
+                    self._outputs.show(newer)
+                self._grant(self._outputs.lease)
+                for command in self._outputs.commands():
+                    self._commands.put(command)
+                    self.should_stop = self.should_stop or command is Command.QUIT
+
+    def _render_live(self) -> None:
+        """Render what was seen last, and idle motion where nothing is seen, until the show stops."""
+        period_s = 1.0 / self._fps
+        begun_s = driven_s = -np.inf
+        while not self.should_stop:
+            with self._surviving():
+                while not self._commands.empty():
+                    self._obey(self._commands.get())
+                if self._perception.is_finished and not self._perception.ends:
+                    self._revive()
+                # A driver that is faster than the show is not followed frame by frame.
+                _sleep_until(driven_s + LEAST_SHARE * period_s)
+                due_s, begun_s = max(begun_s + period_s, time.perf_counter()), time.perf_counter()
+                observation = self._perception.take(due_s - begun_s)
+                if observation is None:
+                    _sleep_until(due_s)  # also where nothing is left that could be waited for
+                begun_s = time.perf_counter()
+                driven_s = driven_s if observation is None else begun_s
+                rendering = self._frame(observation, begun_s - self._origin_s)
+                # Where nothing moved the same picture goes out again by itself.
+                if observation is not None or rendering.rgb is not self._portrayed.rgb:
+                    self._offer(rendering)
             if self._perception.is_finished and self._perception.ends:
+                self.should_stop = True
+
+    def _offer(self, rendering: Rendering) -> None:
+        if rendering.own_camera is None:
+            self._portrayed = rendering
+        self._air.offer(rendering)
+
+    def _send(self, rendering: Rendering, is_new: bool) -> Rendering:
+        """Publish in the thread that is on air; what really went out."""
+        with self._surviving():
+            rendering = self._cleared(rendering)
+            if not is_new:
+                rendering = replace(rendering, captured_s=None)
+            rendering = self._completed(rendering, time.perf_counter() - self._origin_s)
+            with self._stats.timed("publish"):
+                self._outputs.publish(rendering)
+            self._count(rendering)
+        return rendering
+
+    def _cleared(self, rendering: Rendering) -> Rendering:
+        """The same, or the portrait in its place where nothing allows to show the driver's own camera any more."""
+        if rendering.own_camera is None:
+            return rendering
+        if rendering.own_camera.is_alive and time.perf_counter() - rendering.captured_s <= STALE_S:
+            return rendering
+        self._perception.own_view.revoke()
+        return self._portrayed
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """The live loop's edge, of all its threads: the show goes on with the last good picture of the portrait."""
+        try:
+            yield
+        except Exception as error:
+            self._perception.own_view.revoke()
+            if not self._outputs.names or (self._perception.ends and self._perception.is_finished):
+                self._fatal, self.should_stop = error, True
                 return
+            self._stats.errors += 1
+            key = f"{type(error).__name__}: {error}"
+            if key not in self._reported and len(self._reported) < MOST_REPORTED:
+                self._reported.add(key)
+                log.error("%s; the show goes on with the last picture.", key, exc_info=error)
 
     def exit_code(self) -> int:
         """0; 1 where a file could not be finished or no frame of a clip had a face. Says so."""
@@ -172,17 +284,8 @@ class Show:
             failures.append(error)
         return 1 if failures else 0
 
-    def _newest(self, due_s: float, period_s: float) -> Observation | None:
-        """What was seen last when the next frame is due, or a moment sooner or later if it comes then."""
-        early_s = due_s - PHASE_SHARE * period_s - time.perf_counter()
-        if early_s > 0:
-            time.sleep(early_s)
-        if self._perception.is_finished and not self._perception.ends:
-            self._revive()
-        return self._perception.take(max(0.0, due_s + PHASE_SHARE * period_s - time.perf_counter()))
-
-    def _frame(self, observation: Observation | None, time_s: float) -> None:
-        """One frame through the rest of the path: perform -> generate -> publish."""
+    def _frame(self, observation: Observation | None, time_s: float) -> Rendering:
+        """One frame through the path: perform -> generate."""
         if self._gallery.switched():
             self._performer.set_rest(self._gallery.current.rest_control)
             self._rendered = None
@@ -191,8 +294,12 @@ class Show:
             performance = self._performer.step(observation, time_s)
         if observation is not None and observation.control is None:
             self._stats.without_face += 1
+        self._calibrate_when_due()
+        own = self._own_camera(performance, time_s)
+        if own is not None:
+            return own
         self._generate(performance.control)
-        self._publish(performance, observation, time_s)
+        return self._rendering(performance, observation, time_s)
 
     def _generate(self, control: np.ndarray) -> None:
         """Render, where something moved since the last frame."""
@@ -206,10 +313,29 @@ class Show:
             for stage, milliseconds in vars(puppet.timings).items():
                 self._stats.add(stage.removesuffix("_ms"), milliseconds)
 
-    def _publish(self, performance, observation: Observation | None, time_s: float) -> None:
-        now_s = time.perf_counter()
-        latency_ms = None if observation is None else (now_s - observation.captured_s) * 1e3
-        rendering = Rendering(
+    def _own_camera(self, performance: Performance, time_s: float) -> Rendering | None:
+        """The driver's own picture while a lease for it lives, None otherwise: the portrait is shown."""
+        lease, frame = self._perception.own_view.lease, self._perception.own_view.newest()
+        if lease is None or frame is None:
+            return None
+        rgb = fitted(frame.rgb, self._gallery.current.size)
+        rendering = self._rendering(performance, None, time_s)
+        return replace(rendering, rgb=rgb, captured_s=frame.captured_s, own_camera=lease, portrait=None)
+
+    def _grant(self, lease: Lease | None) -> None:
+        """Let the driver's own camera be shown, or note that it is over."""
+        if lease is self._shared:
+            return
+        if lease is not None and lease.is_alive:
+            self._perception.own_view.grant(lease)
+            log.warning("YOUR OWN CAMERA IS SHOWN%s.", " and recorded" if self._outputs.is_recording else "")
+        elif self._shared is not None:
+            self._perception.own_view.revoke()
+            self._say("the portrait is shown again")
+        self._shared = lease
+
+    def _rendering(self, performance: Performance, observation: Observation | None, time_s: float) -> Rendering:
+        return Rendering(
             self._rgb,
             self._stats.frames_out,
             time_s,
@@ -217,26 +343,31 @@ class Show:
             performance.control,
             performance.has_face,
             performance.confidence,
-            latency_ms,
-            self._stats.recent_fps(),
-            self._note if now_s < self._note_until_s else "",
-            self._gallery.current.provenance,
+            portrait=self._gallery.current.provenance,
+            captured_s=None if observation is None else observation.captured_s,
         )
-        with self._stats.timed("publish"):
-            self._outputs.publish(rendering)
-        end_s = time.perf_counter()
-        self._stats.published(end_s, None if observation is None else (end_s - observation.captured_s) * 1e3)
-        for command in self._outputs.commands():
-            self._obey(command)
 
-    def _survive(self, error: Exception, time_s: float) -> None:
-        """Log an error once and publish the last good picture."""
-        self._stats.errors += 1
-        key = f"{type(error).__name__}: {error}"
-        if key not in self._reported:
-            self._reported.add(key)
-            log.error("%s; the show goes on with the last picture.", key, exc_info=error)
-        self._publish(self._performer.last, None, time_s)
+    def _completed(self, rendering: Rendering, time_s: float) -> Rendering:
+        """With what is known only as it goes out."""
+        now_s = time.perf_counter()
+        return replace(
+            rendering,
+            index=self._stats.frames_out,
+            time_s=time_s,
+            latency_ms=None if rendering.captured_s is None else (now_s - rendering.captured_s) * 1e3,
+            fps=self._stats.recent_fps(),
+            note=self._note if now_s < self._note_until_s else "",
+            microphone_delay_ms=self._stats.microphone_delay_ms,
+        )
+
+    def _count(self, rendering: Rendering) -> None:
+        end_s = time.perf_counter()
+        was_known = self._stats.microphone_delay_ms is not None
+        captured_s = rendering.captured_s
+        self._stats.published(end_s, None if captured_s is None else (end_s - captured_s) * 1e3)
+        delay_ms = self._stats.microphone_delay_ms
+        if delay_ms is not None and not was_known and self._origin_s:
+            log.info("pictures take %.0f ms from the camera to the call: delay your microphone by as much.", delay_ms)
 
     def _revive(self) -> None:
         """Start what watches the driver again, a second after it failed."""
@@ -249,7 +380,7 @@ class Show:
 
     def _obey(self, command: Command) -> None:
         """What the user asked for by a key."""
-        retargeter, calibrator = self._performer.retargeter, self._performer.calibrator
+        retargeter = self._performer.retargeter
         if command is Command.QUIT:
             self.should_stop = True
         elif command is Command.MIRROR:
@@ -261,13 +392,24 @@ class Show:
         elif command in (Command.NEXT, Command.PREVIOUS):
             self._gallery.ask(1 if command is Command.NEXT else -1)
         elif command is Command.HIDE:
+            self._perception.own_view.revoke()
             self._is_hidden = not self._is_hidden
             self._say("hidden: the still portrait is shown" if self._is_hidden else "live")
         elif command is Command.RECORD:
             self._toggle_recording()
         elif command is Command.CALIBRATE:
-            is_set = calibrator is not None and calibrator.set_neutral()
-            self._say("this face is neutral now" if is_set else "no face to take as neutral")
+            self._set_resting_face()
+            self._calibrate_s = time.perf_counter() + CALIBRATE_AFTER_S
+            self._say("hold that face")
+
+    def _calibrate_when_due(self) -> None:
+        """Take the neutral once all that it is taken from was estimated against the new resting face."""
+        if self._calibrate_s is None or time.perf_counter() < self._calibrate_s:
+            return
+        self._calibrate_s = None
+        calibrator = self._performer.calibrator
+        is_set = calibrator is not None and calibrator.set_neutral()
+        self._say("this face is neutral now" if is_set else "no face to take as neutral")
 
     def _toggle_recording(self) -> None:
         if self._outputs.is_recording:
@@ -280,8 +422,14 @@ class Show:
                 self._say(str(error))
 
     def _say(self, note: str) -> None:
-        self._note, self._note_until_s = note, time.perf_counter() + STALE_S
+        self._note, self._note_until_s = note, time.perf_counter() + NOTE_S
         log.info("%s", note)
+
+
+def _sleep_until(time_s: float) -> None:
+    early_s = time_s - time.perf_counter()
+    if early_s > 0:
+        time.sleep(early_s)
 
 
 def _announce(gallery: Gallery, driver, outputs: Outputs, fps: float) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from puppet.capture import Frame, FrameDriver, Observation, TrackDriver
 from puppet.capture.pace import paced, resampled
 from puppet.feed import Feed
+from puppet.own_view import OwnView
 from puppet.stats import Stats
 
 if TYPE_CHECKING:  # both import what takes a second: they are loaded where they are made
@@ -19,10 +20,16 @@ FRAMES_AHEAD = 4  # of each thread, when every frame counts
 
 
 def observe(
-    frames: Iterable[Frame], tracker: FaceTracker, estimate: Callable[[Face], Estimate], stats: Stats
+    frames: Iterable[Frame],
+    tracker: FaceTracker,
+    estimate: Callable[[Face], Estimate],
+    stats: Stats,
+    own_view: OwnView | None = None,
 ) -> Iterator[Observation]:
-    """Track, then estimate, each frame. Pictures of the driver end here."""
+    """Track, then estimate, each frame. Pictures of the driver end here, but for what a lease lets `own_view` hold."""
     for frame in frames:
+        if own_view is not None:
+            own_view.offer(frame)
         with stats.timed("track"):
             face = tracker.track(frame.rgb)
         control, confidence = None, 0.0
@@ -37,6 +44,7 @@ class Perception:
     """Observations of a driver, made ahead of whoever takes them.
 
     `is_live`: the newest wins. Otherwise all come in order, resampled to `fps` unless that is None.
+    `own_view` holds the driver's newest picture while a lease lives, live only; otherwise no picture leaves.
     Drivers that give frames need `open_tracker`, called in the thread that tracks and again after a failure, and
     `estimate`, called in that thread only.
     """
@@ -54,6 +62,7 @@ class Perception:
         self._driver, self._stats = driver, stats
         self._open_tracker, self._estimate = open_tracker, estimate
         self._is_live, self._fps = is_live, fps
+        self.own_view = OwnView()
         self._capture: Feed[Frame] | None = None
         self._feed: Feed[Observation] | None = None
 
@@ -95,13 +104,15 @@ class Perception:
         return self._feed.take(timeout_s)
 
     def close(self) -> None:
+        self.own_view.revoke()
         self._driver.close()
         for feed in (self._feed, self._capture):  # the last first, so that none waits for the other
             self._drop(feed)
 
     def _observed(self, frames: Iterable[Frame]) -> Iterator[Observation]:
         with closing(self._open_tracker()) as tracker:
-            yield from observe(frames, tracker, self._estimate, self._stats)
+            own_view = self.own_view if self._is_live else None
+            yield from observe(frames, tracker, self._estimate, self._stats, own_view)
 
     def _timed(self, items: Iterable) -> Iterator:
         """Items counted and, if live, paced where their driver does not do it itself."""

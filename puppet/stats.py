@@ -21,6 +21,7 @@ from puppet.errors import DeviceError
 
 KEPT = 100_000  # newest samples a stage: an hour at 30 fps
 PERCENTILES = (50, 95, 99)
+LATENCY_KNOWN_FROM, LATENCY_OVER = 150, 600  # samples: five seconds, twenty at 30 fps
 PACKAGES = ("puppet-portrait", "numpy", "mediapipe", "opencv-contrib-python", "openvino", "onnxruntime", "av")
 
 
@@ -35,6 +36,8 @@ class Stats:
         self.engine: Mapping[str, Any] = {}
         self._first_s = self._last_s = 0.0
         self._recent: deque[float] = deque(maxlen=512)
+        self._latencies_ms: deque[float] = deque(maxlen=LATENCY_OVER)
+        self._microphone_delay_ms: float | None = None
 
     def add(self, stage: str, milliseconds: float) -> None:
         with self._lock:
@@ -59,6 +62,17 @@ class Stats:
         self._recent.append(now_s)
         if latency_ms is not None:
             self.add("capture_to_publish", latency_ms)
+            self._latencies_ms.append(latency_ms)
+            if len(self._latencies_ms) >= LATENCY_KNOWN_FROM and self.frames_out % 30 == 0:
+                self._microphone_delay_ms = float(np.median(self._latencies_ms))
+
+    @property
+    def microphone_delay_ms(self) -> float | None:
+        """What sound has to be late by to go with the pictures: their usual way from capture to publish, of late.
+
+        None before it is known. The camera's own delay and the call's come on top and can't be measured here.
+        """
+        return self._microphone_delay_ms
 
     def absorb(self, other: Stats) -> None:
         """Add another run's samples and counts; rates and times of start stay this one's own."""
@@ -95,6 +109,7 @@ class Stats:
                 "errors": self.errors,
             },
             "latency_ms": latency,
+            "microphone_delay_ms": None if self._microphone_delay_ms is None else round(self._microphone_delay_ms),
             "stages_ms": stages,
             "peak_memory_mib": peak_memory_mib(),
             "engine": dict(self.engine),

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from puppet.own_view import Lease
 from puppet.provenance import Provenance
 
 
@@ -31,6 +32,9 @@ class Rendering:
     fps: float = 0.0  # measured over the last second
     note: str = ""  # one line for the user, as in "recording to out.mp4"
     portrait: Provenance | None = None  # the file behind it, where that is known
+    captured_s: float | None = None  # time.perf_counter() of what it shows; None where nothing new was captured
+    microphone_delay_ms: float | None = None  # what sound has to be late by to go with the picture; None: not known
+    own_camera: Lease | None = None  # what lets it show the driver's own camera instead of the portrait
 
 
 class Command(Enum):
@@ -51,6 +55,10 @@ class Sink(Protocol):
 
     The loop promises one size for the sink's whole life. The sink promises to return soon, and not to keep `rgb`
     beyond the call unless it only reads it. A sink that fails raises a PuppetError; the others go on.
+
+    Live, the thread that publishes is not the main one, and `commands` is asked in the main one. A sink that needs the
+    main thread for both, as windows do, says so by a class attribute `is_window = True`. A sink with an attribute
+    `lease` that is not None asks for the driver's own camera to be shown while that lives.
     """
 
     name: str

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from puppet.errors import DeviceError, PuppetError
+from puppet.own_view import Lease
 from puppet.publish import Command, Rendering, Sink, open_sink
 from puppet.publish.badge import Badge
 
@@ -25,13 +28,23 @@ class Outputs:
 
     `is_live`: a sink that fails is closed, remembered in `failures` and left out. Otherwise its error is raised.
     `has_badge`: every picture says "puppet" in a corner, whichever sink it goes to. `sign`: see `Recorder`.
+    `publish` may be called in another thread than the rest. `opener` makes sinks as `open_sink` does.
     """
 
     def __init__(
-        self, *, size: tuple[int, int], fps: float, is_live: bool, has_badge: bool = False, sign: Sign | None = None
+        self,
+        *,
+        size: tuple[int, int],
+        fps: float,
+        is_live: bool,
+        has_badge: bool = False,
+        sign: Sign | None = None,
+        opener: Callable[..., Sink] | None = None,
     ) -> None:
         self._size, self._fps, self._is_live, self._sign = size, fps, is_live, sign
+        self._open_sink = opener or open_sink
         self._badge = Badge(size) if has_badge else None
+        self._badged: tuple[np.ndarray, np.ndarray] | None = None  # the last picture without and with it
         self._sinks: list[Sink] = []
         self._recorder: Recorder | None = None
         self._finishing: list[Recorder] = []
@@ -44,6 +57,16 @@ class Outputs:
     @property
     def is_recording(self) -> bool:
         return self._recorder is not None
+
+    @property
+    def has_windows(self) -> bool:
+        return any(_is_window(sink) for sink in self._sinks)
+
+    @property
+    def lease(self) -> Lease | None:
+        """What a sink has to show the driver's own camera, or None."""
+        leases = (getattr(sink, "lease", None) for sink in list(self._sinks))
+        return next((lease for lease in leases if lease is not None), None)
 
     def open(self, texts: Sequence[str], *, record: Path | None = None, au_log: Path | None = None) -> None:
         """Open what is asked for. A device that is missing is named and left out; a file has to open.
@@ -59,7 +82,7 @@ class Outputs:
             self._sinks.append(AuLog(au_log))
         for text in texts:
             try:
-                self._sinks.append(open_sink(text, size=self._size, fps=self._fps))
+                self._sinks.append(self._open_sink(text, size=self._size, fps=self._fps))
             except DeviceError as error:
                 log.warning("%s", error)
         if not self._sinks:
@@ -69,23 +92,25 @@ class Outputs:
             )
 
     def publish(self, rendering: Rendering) -> None:
-        """To all sinks, in order.
+        """To all sinks but windows, in order.
 
         Raises:
             PuppetError: a sink failed, and this is not live, or it was the last one.
         """
-        if self._badge is not None:
-            rendering = replace(rendering, rgb=self._badge.on(rendering.rgb))
         self._close_finished()
-        for sink in list(self._sinks):
-            try:
-                sink.publish(rendering)
-            except PuppetError as error:
-                self._leave_out(sink, error)
+        self._hand_out(rendering, to_windows=False)
+
+    def show(self, rendering: Rendering) -> None:
+        """To the windows; call it in the main thread.
+
+        Raises:
+            PuppetError: as `publish`.
+        """
+        self._hand_out(rendering, to_windows=True)
 
     def commands(self) -> list[Command]:
-        """What the user asked for since the last call."""
-        return [command for sink in self._sinks for command in sink.commands()]
+        """What the user asked for since the last call; call it in the main thread."""
+        return [command for sink in list(self._sinks) for command in sink.commands()]
 
     def start_recording(self, path: Path | None = None) -> Path:
         """Record to `path`, or to a new file named after the time, in the working folder.
@@ -120,7 +145,26 @@ class Outputs:
             self._finishing.remove(recorder)
             self._close(recorder)
 
+    def _hand_out(self, rendering: Rendering, *, to_windows: bool) -> None:
+        sinks = [sink for sink in list(self._sinks) if _is_window(sink) is to_windows]
+        if sinks and self._badge is not None and rendering.own_camera is None:
+            rendering = replace(rendering, rgb=self._with_badge(rendering.rgb))
+        for sink in sinks:
+            try:
+                sink.publish(rendering)
+            except PuppetError as error:
+                self._leave_out(sink, error)
+
+    def _with_badge(self, rgb: np.ndarray) -> np.ndarray:
+        """The picture with the badge: the same array again for the same picture again."""
+        badged = self._badged
+        if badged is None or badged[0] is not rgb:
+            self._badged = badged = rgb, self._badge.on(rgb)
+        return badged[1]
+
     def _leave_out(self, sink: Sink, error: PuppetError) -> None:
+        if sink not in self._sinks:
+            return  # it was stopped meanwhile
         self._sinks.remove(sink)
         if sink is self._recorder:
             self._recorder = None
@@ -143,3 +187,7 @@ def _new_name() -> Path:
     name = time.strftime("puppet-%Y%m%d-%H%M%S")
     names = itertools.chain([f"{name}.mp4"], (f"{name}-{i}.mp4" for i in itertools.count(2)))
     return next(path for path in map(Path, names) if not path.exists())
+
+
+def _is_window(sink: Sink) -> bool:
+    return getattr(sink, "is_window", False)

@@ -26,6 +26,9 @@ LABEL_PX = 44
 STATUS_PX = ROW_PX + 8
 STATUS_EVERY_S = 0.25  # numbers that change faster can't be read
 KEYS_SIZE_PX = (340, 20)  # width, height of a line
+ALARM = (200, 24, 24)
+OWN_CAMERA_SHOWN = "YOUR OWN CAMERA IS SHOWN"
+ALARM_PX, ALARM_FONT_PX = 52, 22
 ACTIVE_FROM = 0.04  # of full intensity
 
 
@@ -40,6 +43,8 @@ class Overlay:
         """Rate, latency and the driver's state along the top, AU bars at the right; a new picture."""
         if abs(rendering.time_s - self._status_s) > STATUS_EVERY_S:
             latency = "" if rendering.latency_ms is None else f"   latency {rendering.latency_ms:.0f} ms"
+            if rendering.microphone_delay_ms is not None:
+                latency += f": delay your microphone by {rendering.microphone_delay_ms:.0f} ms"
             face = "" if rendering.has_face else "   no face: resting"
             self._status, self._status_s = f"{rendering.fps:.1f} fps{latency}{face}", rendering.time_s
         rgb = rgb.copy()
@@ -58,6 +63,16 @@ class Overlay:
         rgb = rgb.copy()
         height, width = rgb.shape[:2]
         _add(_darken(rgb, 0, height - STATUS_PX, width, height), _text(text, INK), MARGIN_PX, 4)
+        return rgb
+
+    def alarm(self, rgb: np.ndarray, text: str, what_to_do: str = "") -> np.ndarray:
+        """A red bar along the bottom with a large line and a small one; a new picture."""
+        rgb = rgb.copy()
+        rgb[-ALARM_PX:] = ALARM
+        line = _text(text, INK, ALARM_FONT_PX)
+        _add(rgb[-ALARM_PX:], line, max(0, (rgb.shape[1] - line.shape[1]) // 2), 2)
+        small = _text(what_to_do, INK)
+        _add(rgb[-ROW_PX - 4 :], small, max(0, (rgb.shape[1] - small.shape[1]) // 2), 0)
         return rgb
 
     def keys(self, rgb: np.ndarray, lines: Sequence[tuple[str, str]]) -> np.ndarray:
@@ -107,10 +122,10 @@ def _labels(ink: tuple[int, int, int]) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def _text(text: str, ink: tuple[int, int, int]) -> np.ndarray:
-    """`(ROW_PX, W, 3)` uint8: text on black."""
-    font = ImageFont.load_default(FONT_PX)
-    picture = Image.new("RGB", (int(font.getlength(text)) + 2, ROW_PX))
+def _text(text: str, ink: tuple[int, int, int], font_px: int = FONT_PX) -> np.ndarray:
+    """`(H, W, 3)` uint8: text on black, H `ROW_PX` for the usual font."""
+    font = ImageFont.load_default(font_px)
+    picture = Image.new("RGB", (int(font.getlength(text)) + 2, ROW_PX * font_px // FONT_PX))
     ImageDraw.Draw(picture).text((0, 0), text, ink, font)
     return np.asarray(picture)
 

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import cv2
 
 from puppet.errors import DeviceError
+from puppet.own_view import Lease
 from puppet.publish import Command, Rendering
-from puppet.publish.overlay import Overlay
+from puppet.publish.gesture import CONFIRM_KEY, HOLD_KEY, ShareGesture, State
+from puppet.publish.overlay import OWN_CAMERA_SHOWN, Overlay
 
 TITLE = "Puppet"
 LONGEST_SIDE_PX = 1000  # of the window when it opens; it can be resized
@@ -32,19 +34,26 @@ SHOWN_KEYS = (
     *((key, COMMAND_KEYS[key].value) for key in "cmnphr"),
     ("s / space", Command.HIDE.value),
     ("o", "AU bars, rate and latency"),
+    (f"hold {HOLD_KEY}, {CONFIRM_KEY}", f"show your own camera; {HOLD_KEY} ends it"),
     ("?", "these keys"),
     ("q / Esc", Command.QUIT.value),
 )
 
 
+MOST_KEYS_AT_ONCE = 16
+
+
 class Preview:
     """The preview window. Overlay and help are its own business; other keys become commands.
+
+    `lease` is what the gesture for showing one's own camera has granted, or None; it ends with the window.
 
     Raises:
         DeviceError: there is no display, or this OpenCV was built without windows.
     """
 
     name = "preview"
+    is_window = True
 
     def __init__(self, *, size: tuple[int, int], fps: float, device: str | None = None) -> None:
         why = missing_display()
@@ -63,9 +72,14 @@ class Preview:
         self._commands: list[Command] = []
         self.has_overlay, self.has_help = True, False
         self._is_shown = False
+        self._gesture = ShareGesture()
+
+    @property
+    def lease(self) -> Lease | None:
+        return self._gesture.lease
 
     def publish(self, rendering: Rendering) -> None:
-        """Show one frame and read the keyboard."""
+        """Show one frame."""
         rgb = rendering.rgb
         if self.has_overlay and not self.has_help:
             rgb = self._overlay.status(rgb, rendering)
@@ -73,18 +87,22 @@ class Preview:
             rgb = self._overlay.note(rgb, rendering.note)
         if self.has_help:
             rgb = self._overlay.keys(rgb, SHOWN_KEYS)
-        if self._is_shown and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
-            self._commands.append(Command.QUIT)  # its close button
+        if rendering.own_camera is not None:
+            rgb = self._overlay.alarm(rgb, OWN_CAMERA_SHOWN, f"press {HOLD_KEY} to show the portrait again")
+        elif self._gesture.state is State.ARMED:
+            rgb = self._overlay.alarm(rgb, "Show your own camera?", f"press {CONFIRM_KEY} to do it, wait to leave it")
+        if self._is_closed_by_user():
             return
         cv2.imshow(TITLE, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
         self._is_shown = True
-        self.press(cv2.pollKey())
 
     def press(self, key_code: int) -> None:
         """One key as OpenCV reports it, -1 for none."""
         if key_code < 0:
             return
         key = chr(key_code & 0xFF)
+        if self._gesture.press(key):
+            return
         if key == "?":
             self.has_help = not self.has_help
         elif key == "o":
@@ -95,10 +113,27 @@ class Preview:
             self._commands.append(COMMAND_KEYS[key])
 
     def commands(self) -> Sequence[Command]:
+        """Read the keyboard. Ask often: OpenCV keeps only the last of the keys pressed since it was asked."""
+        if self._is_shown and not self._is_closed_by_user():
+            for _ in range(MOST_KEYS_AT_ONCE):
+                key_code = cv2.pollKey()
+                if key_code < 0:
+                    break
+                self.press(key_code)
+            self._gesture.tick()
         commands, self._commands = self._commands, []
         return commands
 
+    def _is_closed_by_user(self) -> bool:
+        """Whether the window's close button was pressed, which ends the program."""
+        is_closed = self._is_shown and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1
+        if is_closed:
+            self._gesture.end()
+            self._commands.append(Command.QUIT)
+        return is_closed
+
     def close(self) -> None:
+        self._gesture.end()
         if cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) >= 0:
             cv2.destroyWindow(TITLE)
 

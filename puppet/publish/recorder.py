@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from puppet.errors import DeviceError
@@ -117,7 +118,7 @@ class Recorder:
     def _encode(self, rendering: Rendering) -> None:
         if rendering.portrait is not None and rendering.portrait not in self._portraits:
             self._portraits.append(rendering.portrait)
-        frame = av.VideoFrame.from_ndarray(rendering.rgb, format="rgb24").reformat(
+        frame = av.VideoFrame.from_ndarray(_labelled(rendering), format="rgb24").reformat(
             format="yuv420p",
             src_colorspace=Colorspace.ITU709,
             dst_colorspace=Colorspace.ITU709,
@@ -127,6 +128,15 @@ class Recorder:
         self._last_pts = frame.pts = max(round(rendering.time_s / TIME_BASE), self._last_pts + 1)
         frame.time_base = TIME_BASE
         self._container.mux(self._stream.encode(frame))
+
+
+def _labelled(rendering: Rendering) -> np.ndarray:
+    """The picture, with a bar that says so where it is not the portrait but the driver's own camera."""
+    if rendering.own_camera is None:
+        return rendering.rgb
+    from puppet.publish.overlay import Overlay
+
+    return Overlay().alarm(rendering.rgb, "THE DRIVER'S OWN CAMERA")
 
 
 def _add_stream(container: av.container.OutputContainer, size: tuple[int, int], fps: float) -> av.VideoStream:
