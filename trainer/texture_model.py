@@ -111,7 +111,7 @@ class TexturePainter(nn.Module):
         out = F.pixel_shuffle(self.head(x), _FOLD)
         opening = moved[:, 3:4]
         start = _ATTENTION_OUTSIDE + (_ATTENTION_INSIDE - _ATTENTION_OUTSIDE) * opening
-        attention = torch.sigmoid(out[:, 3:] + start) * _centred(self.fade, moved)
+        attention = torch.sigmoid(out[:, 3:] + start) * self.fade
         change = out[:, :3]
         if self.relight:
             # One factor for all three colours, of what was drawn (colours run -1 to 1).
@@ -160,15 +160,9 @@ def gradient_penalty(critic: Critic, real: Tensor, painted: Tensor, rng: torch.G
     return ((slope.flatten(1).norm(2, 1) - 1) ** 2).mean()
 
 
-def _centred(plane: Tensor, like: Tensor) -> Tensor:
-    """The middle of a plane, as large as a batch: training may see less than the whole crop."""
-    top, left = ((plane.shape[i] - like.shape[i]) // 2 for i in (2, 3))
-    return plane[..., top : top + like.shape[2], left : left + like.shape[3]]
-
-
 def _border_fade(shape: RegionShape) -> Tensor:
     ramps = []
-    for n in (shape.height, shape.width):
+    for n in shape.seen_size:
         t = np.clip(np.minimum(np.arange(n), np.arange(n)[::-1]) / _FADE_PX, 0, 1)
         ramps.append(t * t * (3 - 2 * t))
     return torch.from_numpy(np.outer(*ramps).astype(np.float32))[None, None]
@@ -195,8 +189,8 @@ def export_onnx(network: RegionNetwork, shape: RegionShape, batch: int, stem: Pa
     from trainer.onnx_half import store_halves
 
     network = network.eval()
-    rest = torch.zeros(batch, _REST_PLANES, shape.height, shape.width)
-    moved = torch.zeros(batch, _MOVED_PLANES, shape.height, shape.width)
+    rest = torch.zeros(batch, _REST_PLANES, *shape.seen_size)
+    moved = torch.zeros(batch, _MOVED_PLANES, *shape.seen_size)
     actions = torch.zeros(batch, ACTION_COUNT)
     features = network.encoder(rest)
     stem.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ picture is still the portrait's own nothing is painted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 
 import engines
 from puppet.errors import InputError
-from puppet.generate.region import SHAPES, SLITS, RegionCrop, action_input, cut, lay_back
+from puppet.generate.region import SHAPES, SLITS, RegionCrop, RegionShape, action_input, cut, lay_back
 from puppet.generate.texture import MotionPicture, Patch
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -67,7 +67,8 @@ class TextureNetworks:
             crops = [cut(rest, slit) for slit in SLITS[region]]
             if any(crop is None for crop in crops):
                 continue
-            planes = np.stack([crop.network_input()[:4] for crop in crops])
+            rows, columns = SHAPES[region].seen
+            planes = np.stack([crop.network_input()[:4, rows, columns] for crop in crops])
             memories[region] = _Memory(portrait.run({"rest": planes}), crops)
         return PortraitPainter({name: pair[1] for name, pair in self._engines.items()}, memories)
 
@@ -119,7 +120,7 @@ class PortraitPainter:
             for n, (crop, amount) in enumerate(zip(crops, amounts, strict=True)):
                 if crop is None or not amount:
                     continue
-                patch = _patch(change[n], attention[n] * np.float32(amount), crop, picture)
+                patch = _patch(change[n], attention[n] * np.float32(amount), crop, SHAPES[region], picture)
                 if patch is not None:
                     patches.append(patch)
         return patches
@@ -131,8 +132,9 @@ class PortraitPainter:
         self, region: str, memory: _Memory, crops: list[RegionCrop | None], control: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         shape = SHAPES[region]
-        empty = np.zeros((5, shape.height, shape.width), np.float32)
-        moved = np.stack([empty if crop is None else crop.network_input() for crop in crops])
+        rows, columns = shape.seen
+        empty = np.zeros((5, *shape.seen_size), np.float32)
+        moved = np.stack([empty if crop is None else crop.network_input()[:, rows, columns] for crop in crops])
         actions = np.stack([action_input(control, is_mirrored=slit == "L") for slit in SLITS[region]])
         features = {name: memory.features[name] for name in _FEATURES}
         out = self._networks[region].run({"moved": moved, "actions": actions, **features})
@@ -145,14 +147,17 @@ def _ramp(value: float, low: float, high: float) -> float:
     return t * t * (3 - 2 * t)
 
 
-def _patch(change: np.ndarray, attention: np.ndarray, crop: RegionCrop, picture: MotionPicture) -> Patch | None:
+def _patch(
+    change: np.ndarray, attention: np.ndarray, crop: RegionCrop, shape: RegionShape, picture: MotionPicture
+) -> Patch | None:
     """The change is laid over the picture's own pixels: what the network keeps stays as sharp as it was."""
     x, y, width, height = cv2.boundingRect((attention[0] > _LEAST_ATTENTION).astype(np.uint8))
     if not width:
         return None
     planes = cv2.merge([*change, attention[0]])
     shown = (max(0, x - 1), max(0, y - 1), x + width + 1, y + height + 1)
-    laid = lay_back(planes, crop, picture.rgb.shape, shown=shown)
+    seen = replace(crop, crop_from_frame=shape.seen_from_frame(crop.crop_from_frame))
+    laid = lay_back(planes, seen, picture.rgb.shape, shown=shown)
     if laid is None:
         return None
     (x, y), planes = laid

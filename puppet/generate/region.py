@@ -18,15 +18,35 @@ from puppet.generate.texture import MotionPicture
 
 @dataclass(frozen=True)
 class RegionShape:
-    """Size of a crop and the place of the slit in it, px; `height` and `width` are multiples of 8."""
+    """Size of a crop and the place of the slit in it, px; `height` and `width` less their margins are multiples of 8.
+
+    A network sees the crop without its margins: little opens there, and it would cost.
+    """
 
     width: int
     height: int
     slit_width: float
     slit_centre: tuple[float, float]  # (x, y)
+    margin: tuple[int, int] = (0, 0)  # (x, y), at either border
+
+    @property
+    def seen(self) -> tuple[slice, slice]:
+        """Rows and columns of the crop that a network sees."""
+        x, y = self.margin
+        return slice(y, self.height - y), slice(x, self.width - x)
+
+    @property
+    def seen_size(self) -> tuple[int, int]:
+        """(height, width) of what a network sees."""
+        x, y = self.margin
+        return self.height - 2 * y, self.width - 2 * x
+
+    def seen_from_frame(self, crop_from_frame: np.ndarray) -> np.ndarray:
+        """`(2, 3)`: the same place of the picture in what a network sees."""
+        return crop_from_frame - np.array([[0, 0, self.margin[0]], [0, 0, self.margin[1]]])
 
 
-MOUTH_SHAPE = RegionShape(128, 96, 52.0, (63.5, 36.0))
+MOUTH_SHAPE = RegionShape(128, 96, 52.0, (63.5, 36.0), margin=(16, 8))
 EYE_SHAPE = RegionShape(72, 48, 36.0, (35.5, 26.0))
 SHAPES = {"mouth": MOUTH_SHAPE, "eye": EYE_SHAPE}
 SLITS = {"mouth": ("mouth",), "eye": ("R", "L")}
@@ -50,7 +70,7 @@ class RegionCrop:
     depth: np.ndarray
 
     def network_input(self) -> np.ndarray:
-        """`(5, h, w)` float32: colours -1 to 1, mask, depth."""
+        """`(5, h, w)` float32 of the whole crop: colours -1 to 1, mask, depth."""
         colours = self.rgb.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
         return np.concatenate([colours, self.mask[None], self.depth[None]])
 
