@@ -19,6 +19,7 @@ from trainer.inspect_texture import InspectConfig, inspect_texture
 from trainer.mouth import MouthConfig, build_mouth
 from trainer.prepare import PrepareConfig, prepare
 from trainer.rig import RigConfig, build
+from trainer.sheet import SheetConfig, make_sheet
 
 COMMANDS = {
     RigConfig: build,
@@ -32,6 +33,7 @@ COMMANDS = {
     GeneratorConfig: train_generator,
     EvaluateConfig: evaluate_generator,
     InspectConfig: inspect_texture,
+    SheetConfig: make_sheet,
 }
 
 
@@ -48,7 +50,8 @@ def main() -> None:
         | Annotated[PrepareConfig, tyro.conf.subcommand("prepare")]
         | Annotated[GeneratorConfig, tyro.conf.subcommand("generator")]
         | Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")]
-        | Annotated[InspectConfig, tyro.conf.subcommand("inspect")],
+        | Annotated[InspectConfig, tyro.conf.subcommand("inspect")]
+        | Annotated[SheetConfig, tyro.conf.subcommand("sheet")],
         prog="python -m trainer",
         description=__doc__,
     )

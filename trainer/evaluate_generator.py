@@ -1,6 +1,8 @@
 """`python -m trainer evaluate`. Self-reenactment: a clip's first neutral frame is the portrait, its frames drive it.
 
-Three columns in one run: the untouched portrait, motion alone, motion with the texture step.
+Columns of one run: `static` the untouched portrait; `warp` its pixels moved by one smooth field, lips and lids not
+parted and nothing drawn between them; `motion` the whole motion step, with teeth, eyeballs and lids; `texture` with the
+networks; `bound` motion with the truth itself wherever an opening is or was: the best that painting openings could do.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ from puppet.composite import blend
 from puppet.errors import InputError
 from puppet.estimate import AuEstimator
 from puppet.generate.generator import Generator
+from puppet.generate.motion import HeadPose, head_pose
 from puppet.generate.mouth import MouthPictures
 from puppet.generate.painter import MODELS, TextureNetworks
 from puppet.generate.region import EYE_SHAPE, MOUTH_SHAPE, RegionCrop, cut, sample
 from puppet.generate.texture import MotionPicture
 from puppet.rig import LandmarkRig
+from puppet.smooth import Smoother
 from puppet.track import Face, FaceTracker
 from trainer.judges import (
     JUDGED,
@@ -42,15 +46,22 @@ from trainer.tracking import clip
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("static", "motion", "texture")
-LESS_IS_BETTER = tuple(
-    f"{region}_{name}"
-    for region in ("mouth", "eye")
-    for name in ("squeeze", "gradient", "l1", "inside_squeeze", "inside_l1")
+COLUMNS = ("static", "warp", "motion", "texture", "bound")
+SHOWN = ("warp", "motion", "texture")
+COMPARED = (("motion", "warp"), ("texture", "warp"), ("texture", "motion"), ("bound", "motion"))
+"""Pairs of columns whose gain is told: the first on the second."""
+LESS_IS_BETTER = (
+    *(
+        f"{region}_{name}"
+        for region in ("mouth", "eye")
+        for name in ("squeeze", "gradient", "l1", "inside_squeeze", "inside_l1")
+    ),
+    "flicker",
+    "flicker_raw",
 )
 """`inside`: only where an opening is, or was in the portrait: what the texture step is there for."""
 _CLOSING = 0.75  # eyes lower than this share of the portrait's are closed or closing
-_STILL_FRAMES, _CAMERA_NOISE = 6, 2.0
+_STILL_FRAMES, _SETTLING_FRAMES, _CAMERA_NOISE, _CAMERA_FPS = 8, 6, 2.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -99,8 +110,8 @@ class _Stage:
         self._rest = resting(self.generator)
         self._painter = self._networks.prepare(self._rest)
 
-    def show(self, landmarks_px: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, RegionCrop | None]]:
-        """Motion alone, with texture, and the crops of its slits, for another frame's landmarks `(478, 3)`."""
+    def show(self, landmarks_px: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, RegionCrop | None]]:
+        """Pictures by column and the crops of the slits, for another frame's landmarks `(478, 3)`."""
         control = self._control(landmarks_px)
         weights, pose = solve_motion(self.generator, landmarks_px, self._tools.rig)
         gaze = iris_gaze(self.generator, landmarks_px, pose)
@@ -108,11 +119,26 @@ class _Stage:
         control = facs.clip(control)
         if self._config.drive == "actions":
             weights = self.generator.weights_at(control)
+        warped = self.generator.warp(weights, pose)
+        moved, painted, picture = self._pictures(weights, pose, control)
+        crops = {slit: self._crop(picture, slit) for slit in ("mouth", "R", "L")}
+        return {"warp": warped, "motion": moved, "texture": painted}, crops
+
+    def live(self, face: Face, smoother: Smoother, time_s: float) -> dict[str, np.ndarray]:
+        """Pictures by column of a face that drives as in live use: all of the control estimated and smoothed."""
+        control = facs.clip(smoother.smooth(self._estimator.estimate(face).control, time_s))
+        generator = self.generator
+        moved, painted, _ = self._pictures(generator.weights_at(control), head_pose(control, generator.field), control)
+        return {"motion": moved, "texture": painted}
+
+    def _pictures(
+        self, weights: np.ndarray, pose: HeadPose, control: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, MotionPicture]:
         picture = self.generator.move(weights, pose, control)
         painted = picture.rgb.copy()
         for patch in self._painter.paint(picture, control):
             blend(painted, patch)
-        return picture.rgb, painted, {slit: self._crop(picture, slit) for slit in ("mouth", "R", "L")}
+        return picture.rgb, painted, picture
 
     def _crop(self, picture: MotionPicture, slit: str) -> RegionCrop | None:
         """The slit's crop; its mask is where an opening is now or was in the portrait, a little widened."""
@@ -191,19 +217,19 @@ def _clip(
     sheet = []
     for index in chosen:
         truth = frames[index]
-        motion, painted, crops = stage.show(points[index])
-        candidates = [frames[first], motion, painted]
+        shown, crops = stage.show(points[index])
+        candidates = [frames[first], *(shown[column] for column in SHOWN)]
         is_closing = eyes[index] < _CLOSING * eyes[first]
         for name, numbers in _compare(candidates, truth, points[index], crops, is_closing, distance).items():
-            for column, number in zip(COLUMNS, numbers, strict=True):
+            for column, number in zip(COLUMNS, numbers, strict=False):  # faces have no bound
                 values.setdefault(name, {}).setdefault(column, []).append(number)
-        for column, rgb in zip(COLUMNS[1:], candidates[1:], strict=True):
+        for column, rgb in shown.items():
             values.setdefault("identity", {}).setdefault(column, []).append(
                 float(own @ identity.embed(rgb, points[index]))
             )
-        seen = [actions.judge(rgb) for rgb in (motion, painted, truth)]
-        if all(s is not None for s in seen):
-            for column, s in zip(("motion", "texture", "truth"), seen, strict=True):
+        seen = {column: actions.judge(rgb) for column, rgb in (*shown.items(), ("truth", truth))}
+        if all(s is not None for s in seen.values()):
+            for column, s in seen.items():
                 judged[column].append(s)
         is_telling = bool(is_closing) or mouth[index] > 0.1 or len(sheet) % 2 == 0
         if config.sheets is not None and len(sheet) < 8 and is_telling:
@@ -214,10 +240,13 @@ def _clip(
         told = np.array([j[au] for j in judged["truth"]])
         if len(told) > 4 and np.ptp(told) > 0.2:  # a clip in which nothing happens says nothing
             out[f"transfer_{au}"] = {
-                c: float(np.corrcoef([j[au] for j in judged[c]], told)[0, 1]) for c in ("motion", "texture")
+                c: float(np.corrcoef([j[au] for j in judged[c]], told)[0, 1])
+                for c in SHOWN
+                if np.ptp([j[au] for j in judged[c]]) > 0
             }
     if with_flicker:
-        out["flicker"] = _flicker(stage, frames[int(chosen[len(chosen) // 2])])
+        awake = chosen[np.argmax(eyes[chosen])]  # a still driver who does not blink
+        out |= _flicker(stage, frames[int(awake)])
     return out
 
 
@@ -243,14 +272,17 @@ def _compare(
         for slit in slits:
             if (cut_here := cuts[slit]) is None:
                 continue
-            crops = [sample(rgb, cut_here.crop_from_frame, shape) for rgb in (*candidates, truth)]
+            *crops, told = (sample(rgb, cut_here.crop_from_frame, shape) for rgb in (*candidates, truth))
             inside = cut_here.mask
+            moved = crops[SHOWN.index("motion") + 1].astype(np.float32)
+            crops = [*crops, np.round(moved + (told - moved) * inside[..., None]).astype(np.uint8), told]
+            everywhere, within = distance.squeeze(crops[:-1], crops[-1], inside)
             numbers = {
-                f"{name}_squeeze": distance.squeeze(crops[:-1], crops[-1]),
+                f"{name}_squeeze": everywhere,
                 f"{name}_msssim": [structure(c, crops[-1], scales=3) for c in crops[:-1]],
                 f"{name}_gradient": [gradient_distance(c, crops[-1]) for c in crops[:-1]],
                 f"{name}_l1": [float(np.abs(c.astype(np.float32) - crops[-1]).mean()) for c in crops[:-1]],
-                f"{name}_inside_squeeze": distance.squeeze(crops[:-1], crops[-1], inside),
+                f"{name}_inside_squeeze": within,
                 f"{name}_inside_l1": [
                     float((np.abs(c.astype(np.float32) - crops[-1]).mean(-1) * inside).sum() / (inside.sum() + 1))
                     for c in crops[:-1]
@@ -262,49 +294,49 @@ def _compare(
     return out
 
 
-def _flicker(stage: _Stage, rgb: np.ndarray) -> dict[str, float]:
+def _flicker(stage: _Stage, rgb: np.ndarray) -> dict[str, dict[str, float]]:
     """Mean change between neighbouring renderings, grey levels, of a still driver seen through camera noise.
 
-    Landmarks are not smoothed here, as controls are in live use: it is the difference between columns that tells.
+    `flicker_raw`: driven as the other rows are, frame by frame. `flicker`: as in live use, with the controls smoothed.
     """
-    rng, tracker = np.random.default_rng(0), FaceTracker()
-    pictures: dict[str, list[np.ndarray]] = {"motion": [], "texture": []}
+    rng, tracker, smoother = np.random.default_rng(0), FaceTracker(), Smoother()
+    pictures: dict[str, dict[str, list[np.ndarray]]] = {
+        name: {column: [] for column in ("motion", "texture")} for name in ("flicker_raw", "flicker")
+    }
     box = None
-    for _ in range(_STILL_FRAMES):
+    for n in range(_SETTLING_FRAMES + _STILL_FRAMES):
         noisy = np.clip(rgb + rng.normal(0, _CAMERA_NOISE, rgb.shape), 0, 255).astype(np.uint8)
         face = tracker.track(noisy)
         if face is None:
             continue
         box = face.box_px
-        motion, painted, _ = stage.show(face.landmarks_px)
-        pictures["motion"].append(motion)
-        pictures["texture"].append(painted)
+        live = stage.live(face, smoother, n / _CAMERA_FPS)
+        if n < _SETTLING_FRAMES:
+            continue
+        for name, shown in (("flicker_raw", stage.show(face.landmarks_px)[0]), ("flicker", live)):
+            for column, rows in pictures[name].items():
+                rows.append(shown[column])
     tracker.close()
-    if box is None or len(pictures["motion"]) < 3:
+    if box is None or len(pictures["flicker"]["motion"]) < 3:
         return {}
     left, top, right, bottom = (max(0, int(v)) for v in box)
-    return {
-        name: float(
-            np.mean(
-                [
-                    np.abs(a[top:bottom, left:right].astype(np.int16) - b[top:bottom, left:right]).mean()
-                    for a, b in pairwise(shown[1:])
-                ]
-            )
-        )
-        for name, shown in pictures.items()
-    }
+
+    def change(shown: list[np.ndarray]) -> float:
+        cut_out = [rgb[top:bottom, left:right].astype(np.int16) for rgb in shown]
+        return float(np.mean([np.abs(a - b).mean() for a, b in pairwise(cut_out)]))
+
+    return {name: {column: change(shown) for column, shown in rows.items()} for name, rows in pictures.items()}
 
 
 def summary(rows: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Metric -> column -> mean, median and worst clip."""
+    """Metric -> column -> mean, median and worst clip, and on how many clips it is better than other columns."""
     table: dict[str, dict[str, dict[str, float]]] = {}
     for name in dict.fromkeys(metric for row in rows.values() for metric in row):
+        is_less = name in LESS_IS_BETTER
         for column in COLUMNS:
             found = {c: row[name][column] for c, row in rows.items() if name in row and column in row[name]}
             if not found:
                 continue
-            is_less = name in LESS_IS_BETTER or name == "flicker"
             worst = (max if is_less else min)(found, key=found.get)
             numbers = list(found.values())
             table.setdefault(name, {})[column] = {
@@ -314,25 +346,32 @@ def summary(rows: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str,
                 "worst_clip": worst,
                 "clips": len(numbers),
             }
-            if column == "texture" and "motion" in table[name]:
-                pairs = [(rows[c][name]["motion"], rows[c][name]["texture"]) for c in found]
-                sign = 1 if is_less else -1
-                table[name]["texture"]["clips_better_than_motion"] = int(sum(sign * (m - t) > 0 for m, t in pairs))
+        for better, worse in COMPARED:
+            if better in table[name] and worse in table[name]:
+                pairs = [(row[name][worse], row[name][better]) for row in rows.values() if name in row]
+                is_better = [(b < w) if is_less else (b > w) for w, b in pairs]
+                table[name][better][f"clips_better_than_{worse}"] = int(sum(is_better))
     return table
 
 
 def print_table(table: dict[str, dict[str, dict[str, float]]]) -> None:
-    """Mean / median / worst of each column, and what texture gains on motion."""
-    print(f"{'metric':22}" + "".join(f"{c:>30}" for c in COLUMNS) + f"{'gain':>9}")
+    """Markdown: mean / median / worst clip of each column, then what one column gains on another in the mean."""
+    gains = [f"{better} on {worse}" for better, worse in COMPARED]
+    print("| " + " | ".join(["metric", *COLUMNS, *gains]) + " |")
+    print("|---" * (1 + len(COLUMNS) + len(gains)) + "|")
     for name, columns in table.items():
-        cells = []
+        cells = [name]
         for column in COLUMNS:
             v = columns.get(column)
-            cells.append(f"{v['mean']:9.4f} {v['median']:9.4f} {v['worst']:9.4f}" if v else " " * 29)
-        gain = ""
-        if "motion" in columns and "texture" in columns and name in LESS_IS_BETTER:
-            gain = f"{100 * (1 - columns['texture']['mean'] / columns['motion']['mean']):+.1f} %"
-        print(f"{name:22} " + " ".join(cells) + f"{gain:>9}")
+            cells.append(f"{v['mean']:.3f} / {v['median']:.3f} / {v['worst']:.3f}" if v else "")
+        for better, worse in COMPARED:
+            if better not in columns or worse not in columns:
+                cells.append("")
+                continue
+            v = columns[better]
+            share = f"{100 * (1 - v['mean'] / columns[worse]['mean']):+.1f} %, " if name in LESS_IS_BETTER else ""
+            cells.append(f"{share}{v[f'clips_better_than_{worse}']} of {v['clips']}")
+        print("| " + " | ".join(cells) + " |")
 
 
 def _draw(config: EvaluateConfig, path: Path, sheet: list[np.ndarray]) -> None:

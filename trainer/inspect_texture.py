@@ -18,15 +18,7 @@ from puppet.generate.painter import MODELS, TextureNetworks
 from puppet.generate.texture import Patch
 from puppet.portrait import Portrait
 from puppet.rig import LandmarkRig
-
-EXPRESSIONS: dict[str, dict[str, float]] = {
-    "laugh": {"AU12": 4, "AU06": 3, "AU25": 3.2, "AU26": 2},
-    "open": {"AU26": 4.5, "AU25": 5},
-    "closed": {"AU45": 5},
-    "wink": {"AU45_L": 5, "AU12_L": 1.5, "AU06_L": 2},
-    "glance": {"gaze_yaw_rad": 0.5},
-    "frown": {"AU04": 4, "AU15": 3, "AU17": 2},
-}
+from trainer.sheet import EXPRESSIONS
 
 
 @dataclass(frozen=True)

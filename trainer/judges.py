@@ -102,16 +102,20 @@ class PictureDistance:
         # Deeper than what training saw (up to fire4): layers of LPIPS's own squeeze variant.
         self._features = SqueezeFeatures(squeezenet, depth=8, taps=(1, 3, 5, 6, 7, 8)).eval()
 
-    def squeeze(self, candidates: list[np.ndarray], truth: np.ndarray, where: np.ndarray | None = None) -> list[float]:
-        """LPIPS-like distance by SqueezeNet 1.0 features (without LPIPS's learnt channel weights).
+    def squeeze(
+        self, candidates: list[np.ndarray], truth: np.ndarray, where: np.ndarray
+    ) -> tuple[list[float], list[float]]:
+        """LPIPS-like distances by SqueezeNet 1.0 features, everywhere and where `where` `(h, w)` 0-1 says.
 
-        `where` `(h, w)` float32 0-1 says which places count, None all.
+        LPIPS proper has learnt channel weights, but for SqueezeNet 1.1, AlexNet and VGG, whose features are others.
         """
         torch = self._torch
         crops = torch.from_numpy(np.stack([*candidates, truth])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        weight = None if where is None else torch.from_numpy(where)[None, None].expand(len(candidates), -1, -1, -1)
         with torch.no_grad():
-            return self._features.distance(crops[:-1], crops[-1:].expand(len(candidates), -1, -1, -1), weight).tolist()
+            errors = self._features.errors(crops[:-1], crops[-1:])
+            weight = torch.from_numpy(where)[None, None]
+            everywhere = self._features.mean_error(errors, torch.ones_like(weight))
+            return everywhere.tolist(), self._features.mean_error(errors, weight).tolist()
 
 
 def structure(a: np.ndarray, b: np.ndarray, *, scales: int = 1) -> float:

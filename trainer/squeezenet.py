@@ -68,15 +68,23 @@ class SqueezeFeatures(nn.Module):
 
         LPIPS (Zhang et al. 2018) without its learnt channel weights. `weight` `(N, 1, H, W)` says which places count.
         """
-        total = 0
+        errors = self.errors(a, b)
+        return sum(error.mean((1, 2, 3)) for error in errors) if weight is None else self.mean_error(errors, weight)
+
+    def errors(self, a: Tensor, b: Tensor) -> list[Tensor]:
+        """`(N, 1, h, w)` for each layer: squared distance of channel-normalised features."""
+        errors = []
         for x, y in zip(self(a), self(b), strict=True):
             x, y = (v / (v.square().sum(1, keepdim=True) + 1e-6).sqrt() for v in (x, y))
-            error = (x - y).square().sum(1, keepdim=True)
-            if weight is None:
-                total = total + error.mean((1, 2, 3))
-            else:
-                share = F.adaptive_avg_pool2d(weight, error.shape[2:])
-                total = total + (error * share).sum((1, 2, 3)) / (share.sum((1, 2, 3)) + 1e-6)
+            errors.append((x - y).square().sum(1, keepdim=True))
+        return errors
+
+    def mean_error(self, errors: list[Tensor], weight: Tensor) -> Tensor:
+        """`(N,)`: mean over the places that `weight` `(N or 1, 1, H, W)` counts, summed over layers."""
+        total = 0
+        for error in errors:
+            share = F.adaptive_avg_pool2d(weight, error.shape[2:])
+            total = total + (error * share).sum((1, 2, 3)) / (share.sum((1, 2, 3)) + 1e-6)
         return total
 
 

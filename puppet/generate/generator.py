@@ -128,6 +128,11 @@ class Generator:
         corners = {name: self._corners(slit, pose) for name, slit in self.slits.items()}
         return MotionPicture(rgb, openings, corners)
 
+    def warp(self, weights: np.ndarray, pose: HeadPose) -> np.ndarray:
+        """The portrait's own pixels moved by one smooth field, a new picture: `move` without slits and interiors."""
+        moved = self._sample(self._at_pixels(self._backward(weights, pose)))
+        return into_still(self.canvas.still, self._region, moved)
+
     def _corners(self, slit: Slit, pose: HeadPose) -> np.ndarray:
         """`(2, 2)` px: where the slit's resting corners stand when the head alone moves."""
         rest = self.anatomy.points_px[[slit.upper[0], slit.upper[-1]]]
