@@ -161,7 +161,8 @@ def test_exported_networks_say_what_torch_says(exported):
 
     folder, networks = exported
     crop = cut(motion_picture(), "mouth")
-    moved = crop.network_input()[None]
+    rows, columns = MOUTH_SHAPE.seen
+    moved = crop.network_input()[None, :, rows, columns]
     actions = np.full((1, ACTION_COUNT), 0.3, np.float32)
     rest = moved[:, :4] * 0.5
     portrait = engines.load(folder / "texture_mouth_portrait.onnx", backend="onnxruntime")
