@@ -21,7 +21,7 @@ RAIL = (60, 66, 76)
 ACCENT = (94, 190, 255)
 SHADE = 0.34  # what is left of the picture under a panel
 
-ROW_PX, FONT_PX, PANEL_PX, MARGIN_PX = 16, 12, 158, 10
+ROW_PX, FONT_PX, PANEL_PX, MARGIN_PX = 15, 12, 158, 10
 LABEL_PX = 44
 STATUS_PX = ROW_PX + 8
 STATUS_EVERY_S = 0.25  # numbers that change faster can't be read
