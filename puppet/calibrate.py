@@ -61,6 +61,12 @@ _MOUTH_TELLTALES = [i for au in ("AU09", "AU10", "AU12", "AU20", "AU18", "AU25",
 _EXPRESSIVE_OVER = 0.6  # above the most a resting face can need
 _EXPRESSIVE_WEIGHT = 0.1
 
+_FRONTAL_RAD, _TURNED_RAD, _TURNED_WEIGHT = 0.15, 0.35, 0.4
+"""A head seen from the front says more about where the driver sits than one that is turned away: whoever starts turned
+is not taken to sit so. Where a head is never seen from the front, as with a camera at the side, all frames count alike.
+"""
+_POSE = [*_HEAD, *_GAZE, *_SHIFT, _SCALE]
+
 _RECENT_S = 0.5
 _PRIOR_S = np.array([0.5 if i in _LIDS else 0.3 if c.is_intensity else 0.0 for i, c in enumerate(facs.COLUMNS)])
 _WARM_FOLLOW_S = np.where(_INTENSITY, 0.15, 0.5)  # a head in motion would drag its neutral along
@@ -224,6 +230,8 @@ class NeutralCalibrator:
         if is_over[_BROWS].any():
             weight[_BROWS] = _EXPRESSIVE_WEIGHT
         weight[_LIDS] = np.where(is_over[_LIDS], _EXPRESSIVE_WEIGHT, weight[_LIDS])
+        turn_rad = abs(values[facs.INDEX["yaw_rad"]])
+        weight[_POSE] = np.interp(turn_rad, [_FRONTAL_RAD, _TURNED_RAD], [1.0, _TURNED_WEIGHT])
         return weight
 
     def _follow(self, step_s: float) -> None:
@@ -234,6 +242,9 @@ class NeutralCalibrator:
         else:
             # Too high a rest swallows expressions, too low a one only shows a little of them: hurry downwards.
             seconds = np.where(_INTENSITY & (target < self._rest), 1.0, 4.0)
+            yaw = facs.INDEX["yaw_rad"]
+            if abs(target[yaw]) + _FRONTAL_RAD < abs(self._rest[yaw]):
+                seconds[_POSE] = 0.7  # it was begun turned, and is seen from the front now
         self._rest += (target - self._rest) * (1.0 - np.exp(-step_s / seconds))
 
     def _bounded(self, values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ once that is known (`puppet.neutral`).
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ _HEAD = [facs.INDEX[name] for name in facs.HEAD_NAMES]
 _FULL_CONFIDENCE_CM, _NO_CONFIDENCE_CM = 0.35, 1.2  # misfit of the stiff landmarks to the rig's mean
 _EYE_CORNERS = ((33, 133), (263, 362))  # the person's right eye, left eye
 _SURE_YAW_RAD, _LOST_YAW_RAD = 0.6, 1.2
+_NEUTRAL_OF = 9  # faces: a third of a second
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class AuEstimator:
         self._engine = engines.load(model, backend=engine, device=device, threads=1)  # too small for two
         self._learn_neutral = learn_neutral
         self._is_neutral_next = False
+        self._recent: deque[np.ndarray] = deque(maxlen=_NEUTRAL_OF)
         self.neutral = NeutralFace()
 
     @property
@@ -79,9 +82,10 @@ class AuEstimator:
         aligned = align(face.landmarks_px, self._mean_cm)
         head_rad = np.array(angles_from_rotation(aligned.rotation), np.float32)
         landmarks_cm = aligned.landmarks_cm.astype(np.float32)
+        self._recent.append(landmarks_cm)
         if self._is_neutral_next:
             self._is_neutral_next = False
-            self.neutral.set(landmarks_cm)
+            self.neutral.set(np.median(self._recent, axis=0))  # a blink or a twitch of the tracker is left out
         intensities, gaze_rad = self._regress(landmarks_cm, head_rad)
         control = facs.rest()
         control[: facs.INTENSITY_COUNT] = intensities
@@ -92,7 +96,7 @@ class AuEstimator:
         return Estimate(np.clip(control, low, high), _confidence(aligned, self._mean_cm, head_rad))
 
     def set_neutral(self) -> None:
-        """The next face is the driver at rest; may be called from any thread."""
+        """The driver is at rest: the next face and those just before it; may be called from any thread."""
         self._is_neutral_next = True
 
     def close(self) -> None:

@@ -86,6 +86,20 @@ def test_the_head_is_relative_to_how_the_driver_sits():
     assert last[facs.INDEX["scale"]] == pytest.approx(1.25, abs=0.02)
 
 
+def test_a_driver_who_starts_turned_is_soon_seen_from_the_front():
+    turned, front = neutral(5, yaw_rad=0.4), neutral(12)
+    result = calibrated(estimates(np.concatenate([turned, front]), seat={}))
+    yaw = np.abs(column(result, "yaw_rad"))
+    assert yaw[(5 + 8) * FPS :].max() < 0.06
+
+
+def test_a_camera_at_the_side_is_no_turned_head_whatever_is_glanced_at():
+    true = np.concatenate([np.concatenate([neutral(8), neutral(2, yaw_rad=-0.38)]) for _ in range(6)])
+    result = calibrated(estimates(true, seat={"yaw_rad": 0.38}))
+    at_screen = np.arange(len(true)) % (10 * FPS) < 8 * FPS
+    assert np.abs(column(result, "yaw_rad")[at_screen][20 * FPS :]).max() < 0.05
+
+
 def test_turning_the_head_is_no_shift_of_it():
     calibrator = NeutralCalibrator()
     calibrated(estimates(neutral(3), seat={}, noise=0), calibrator)

@@ -98,6 +98,17 @@ def test_neutral_is_known_after_a_third_of_a_second(rig, estimator):
     assert estimator.neutral.landmarks_cm is not None
 
 
+def test_a_neutral_set_by_hand_is_that_of_the_moment_without_a_blink_in_it(rig, estimator):
+    for _ in range(12):
+        estimator.estimate(face(rig, AU12=0.6))
+    for i in range(9):
+        estimator.estimate(face(rig, AU45=1.0 if i == 4 else 0.0))
+    estimator.set_neutral()
+    estimator.estimate(face(rig))
+    resting = align(face(rig).landmarks_px, rig.mean_cm[:478].astype(np.float64)).landmarks_cm
+    assert np.abs(estimator.neutral.landmarks_cm - resting).max() < 1e-3
+
+
 def test_without_learning_each_face_stands_alone(rig):
     estimator = AuEstimator(engine="onnxruntime", learn_neutral=False)
     for _ in range(20):

@@ -264,6 +264,49 @@ def test_keys_mirror_stop_the_head_and_hide():
     assert sink.taken[6].note.startswith("hidden")
 
 
+def test_calibrating_sets_the_resting_face_first_and_then_the_neutral_from_what_was_estimated_with_it(monkeypatch):
+    monkeypatch.setattr("puppet.live.CALIBRATE_AFTER_S", 0.0)
+    done = []
+    show, perception, _ = make_show(FakeDriver([1] * 10), Recording({4: [Command.CALIBRATE]}), is_live=False)
+    show._set_resting_face = lambda: done.append("resting face")
+    show._performer.calibrator = SimpleNamespace(
+        observe=lambda *given: None, apply=lambda control: control, set_neutral=lambda: done.append("neutral") or True
+    )
+    run(show, perception, is_live=False)
+    assert done == ["resting face", "neutral"]
+
+
+def test_a_slow_rendering_leaves_no_gap_on_air():
+    sink, slow = Recording(), threading.Event()
+
+    class SlowPuppet(FakePuppet):
+        def render(self, control):
+            slow.wait(10)
+            return super().render(control)
+
+    def commands():
+        if len(sink.taken) >= 30:
+            slow.set()  # 30 frames went out while nothing was rendered
+        return [Command.QUIT] if sink.taken[-1:] and sink.taken[-1].has_face else []
+
+    sink.commands = commands
+    show, perception, _ = make_show(FakeDriver([1] * 10**6, is_live=True), sink, is_live=True, puppet=SlowPuppet())
+    run(show, perception, is_live=True)
+    assert len(sink.taken) > 30
+    assert all((r.rgb == FakePuppet().still).all() for r in sink.taken[:29])
+    assert all(r.latency_ms is None for r in sink.taken[:29])
+
+
+def test_the_delay_for_the_microphone_is_the_usual_latency_once_it_is_known():
+    stats = Stats()
+    for i in range(400):
+        stats.published(i / 30, 20.0 if i % 10 else 90.0)
+        if i < 140:
+            assert stats.microphone_delay_ms is None
+    assert stats.microphone_delay_ms == 20
+    assert stats.report()["microphone_delay_ms"] == 20
+
+
 def test_the_next_portrait_comes_when_it_is_loaded_and_one_that_fails_is_left_out(caplog):
     def load(path):
         if path.name == "b":
