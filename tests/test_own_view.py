@@ -440,3 +440,71 @@ def test_a_recording_of_ones_own_camera_says_so(tmp_path):
     red = with_own[-40:]
     assert (red[..., 0] - red[..., 1]).mean() > 80
     assert (rgb == 128).all()
+
+
+@pytest.fixture
+def preview(monkeypatch):
+    """A preview on a screen that is not there; `preview.pressed` are the keys waiting, `preview.is_open` its window."""
+    from puppet.publish import preview as module
+
+    keys = []
+    state = SimpleNamespace(is_visible=1.0)
+    monkeypatch.setattr(module, "missing_display", lambda: None)
+    for name in ("namedWindow", "resizeWindow", "imshow", "destroyWindow"):
+        monkeypatch.setattr(module.cv2, name, lambda *given: None)
+    monkeypatch.setattr(module.cv2, "getWindowProperty", lambda *given: state.is_visible)
+    monkeypatch.setattr(module.cv2, "pollKey", lambda: ord(keys.pop(0)) if keys else -1)
+    made = module.Preview(size=(512, 512), fps=30)
+    made.pressed, made.state = keys, state
+    made.publish(rendering_of(np.zeros((512, 512, 3), np.uint8)))
+    return made
+
+
+def rendering_of(rgb, **more):
+    from puppet import facs
+    from puppet.publish import Rendering
+
+    return Rendering(rgb, 0, 0.0, facs.rest(), facs.rest(), True, **more)
+
+
+def test_all_keys_that_wait_become_commands(preview):
+    from puppet.publish import Command
+
+    preview.pressed += "mhc"
+    assert list(preview.commands()) == [Command.MIRROR, Command.HEAD, Command.CALIBRATE]
+    assert not preview.commands()
+
+
+def share_in(preview, clock):
+    preview._gesture = ShareGesture(clock)
+    for _ in range(50):
+        preview.pressed += HOLD_KEY
+        preview.commands()
+        clock.now_s += 0.04
+    preview.pressed += CONFIRM_KEY
+    preview.commands()
+    assert preview.lease.is_alive
+
+
+@pytest.mark.parametrize("how", ["its close button", "the program"])
+def test_a_preview_that_is_closed_ends_it(preview, clock, how):
+    share_in(preview, clock)
+    lease = preview.lease
+    if how == "the program":
+        preview.close()
+    else:
+        preview.state.is_visible = 0.0
+        preview.commands()
+    assert not lease.is_alive and preview.lease is None
+
+
+def test_the_preview_says_that_ones_own_camera_is_shown_even_without_overlay(preview, clock, monkeypatch):
+    shown = []
+    monkeypatch.setattr("puppet.publish.preview.cv2.imshow", lambda title, bgr: shown.append(bgr))
+    preview.has_overlay = False
+    grey = np.full((512, 512, 3), 120, np.uint8)
+    preview.publish(rendering_of(grey))
+    assert (shown[-1] == 120).all()
+    preview.publish(rendering_of(grey, own_camera=Lease(clock)))
+    red = shown[-1][-50:].astype(int)
+    assert (red[..., 2] - red[..., 1]).mean() > 80

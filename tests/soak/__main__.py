@@ -64,13 +64,13 @@ def soak(out: Path, *, minutes: float, with_faults: bool, clip: Path | None, siz
     """Run the program in this process, look at what it recorded; what was measured, and its own statistics."""
     script = Script(WITH_FAULTS if with_faults else WITHOUT_FAULTS)
     photograph = _write_portraits(out / "portraits")
-    pictures = [driver.green(rgb) for rgb in driver.face_pictures(clip, photograph)]
+    webcam = driver.ScriptedWebcam(script, map(driver.green, driver.face_pictures(clip, photograph)))
     check = watch.LeakCheck(_stills(out / "portraits", parse_size(size)))
-    seen = float(np.mean([check.sees(_as_jpeg(rgb)) for rgb in pictures[::30]]))
+    seen = float(np.mean([check.sees(webcam.picture(i)[..., ::-1]) for i in range(0, len(webcam), 30)]))
     sink = watch.Watch(script, check, quit_after_s=60 * minutes)
     stats_path = out / "stats.json"
     openers = assembly.Openers(
-        driver=lambda *_, **__: driver.camera(script, pictures),
+        driver=lambda *_, **__: driver.camera(webcam),
         tracker=lambda: faults.FaultyTracker(assembly.open_tracker(), script),
         estimator=lambda *given: faults.FaultyEstimator(assembly.open_estimator(*given), script),
         gallery=lambda *given: faults.FaultyGallery(assembly.open_gallery(*given), script),
@@ -151,11 +151,6 @@ def _write_portraits(folder: Path) -> np.ndarray:
 def _stills(folder: Path, size: tuple[int, int]) -> list[np.ndarray]:
     """The portraits as they are published at rest."""
     return [frame_portrait(Portrait.load(path).cut_to_head(), size).still for path in sorted(folder.iterdir())]
-
-
-def _as_jpeg(rgb: np.ndarray) -> np.ndarray:
-    jpeg = cv2.imencode(".jpg", rgb[..., ::-1])[1]
-    return np.ascontiguousarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def _write(out: Path, run: judge.Run, stats: dict, verdicts: list[judge.Verdict], clip: Path | None) -> None:

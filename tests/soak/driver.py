@@ -8,7 +8,7 @@ from the driver, however it was moved, scaled or cut; blended in at a quarter it
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import av
@@ -56,12 +56,19 @@ def face_pictures(clip: Path | None, still: np.ndarray) -> Iterator[np.ndarray]:
 class ScriptedWebcam:
     """Follows `cv2.VideoCapture`: pictures at `FPS`, none while the script has it unplugged."""
 
-    def __init__(self, script: Script, pictures: Sequence[np.ndarray]) -> None:
+    def __init__(self, script: Script, pictures: Iterable[np.ndarray]) -> None:
         """`pictures` are `(H, W, 3)` RGB; kept as JPEG, as a webcam sends them, so that memory stays small."""
         self._script = script
         self._jpegs = [cv2.imencode(".jpg", cv2.cvtColor(p, cv2.COLOR_RGB2BGR))[1] for p in pictures]
-        self._empty = cv2.GaussianBlur(pictures[0], (0, 0), 60)[..., ::-1]
+        self._empty = cv2.GaussianBlur(self.picture(0), (0, 0), 60)
         self._due_s = 0.0
+
+    def picture(self, place: int) -> np.ndarray:
+        """`(H, W, 3)` uint8 BGR: one picture as it is sent."""
+        return cv2.imdecode(self._jpegs[place], cv2.IMREAD_COLOR)
+
+    def __len__(self) -> int:
+        return len(self._jpegs)
 
     @property
     def is_plugged(self) -> bool:
@@ -95,7 +102,7 @@ class ScriptedWebcam:
     def _picture(self) -> np.ndarray:
         count = len(self._jpegs)
         place = int(self._script.elapsed_s * FPS) % (2 * count)  # there and back, without a jump
-        bgr = cv2.imdecode(self._jpegs[min(place, 2 * count - 1 - place)], cv2.IMREAD_COLOR)
+        bgr = self.picture(min(place, 2 * count - 1 - place))
         kind = self._script.now().kind
         if kind == "black frames":
             bgr[:] = green(np.zeros((1, 1, 3), np.uint8))[0, 0, ::-1]
@@ -109,7 +116,6 @@ class ScriptedWebcam:
         return bgr
 
 
-def camera(script: Script, pictures: Sequence[np.ndarray]) -> Camera:
+def camera(webcam: ScriptedWebcam) -> Camera:
     """The program's own camera on the scripted device."""
-    webcam = ScriptedWebcam(script, pictures)
     return Camera(0, size=SIZE, fps=FPS, open_capture=webcam.open, cameras=webcam.cameras)
