@@ -94,7 +94,7 @@ class TexturePainter(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.head.weight.data *= 0.1
         self.register_buffer("fade", _border_fade(shape))
-        self.relight = params.relight
+        self.relight, self.tint = params.relight, params.tint
 
     def forward(self, moved: Tensor, actions: Tensor, near: Tensor, deep: Tensor, style: Tensor) -> Painted:
         """`moved` `(N, 5, h, w)`: colours -1 to 1, opening, depth in it; the rest from `PortraitEncoder`."""
@@ -117,6 +117,9 @@ class TexturePainter(nn.Module):
             # One factor for all three colours, of what was drawn (colours run -1 to 1).
             factor = self.relight * torch.tanh(change.mean(1, keepdim=True))
             change = change + (factor * (moved[:, :3] + 1) - change) * opening
+        if self.tint != 1:
+            grey = change.mean(1, keepdim=True)
+            change = grey + (change - grey) * (1 - (1 - self.tint) * opening)
         return Painted(moved[:, :3] + change, attention, moved[:, :3] + attention * change)
 
 

@@ -21,4 +21,7 @@ class TextureParams:
     """Channels of the portrait's own features at half resolution."""
     relight: float = 0.0
     """Inside an opening what was drawn is only made lighter or darker, by at most this share (mouths: 0.8); 0 paints
-    freely. Painted freely, small mouth networks fill cavities with milk and tint teeth like lips."""
+    freely. Painted freely from few examples, mouth networks fill cavities with milk and tint teeth like lips."""
+    tint: float = 1.0
+    """Share of a change of hue that counts inside an opening (mouths: 0.5): teeth of paintings and statues turn less
+    rosy."""
