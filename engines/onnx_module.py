@@ -6,8 +6,12 @@ input shapes, after which `forward` is plain tensor code that `torch.export` and
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import onnx
 import torch
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from torch import Tensor, nn
 
@@ -16,19 +20,34 @@ from engines.model_file import ModelFile
 from engines.onnx_operators import OPERATORS, STATIC_INPUTS
 
 
+@contextlib.contextmanager
+def reading(model: ModelFile) -> Iterator[onnx.GraphProto]:
+    """The file's graph; whatever its parts make the library throw is an EngineError. Other files are not followed."""
+    try:
+        yield onnx.load(model.path, load_external_data=False).graph
+    except (DecodeError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as exc:
+        if isinstance(exc, EngineError):
+            raise
+        why = " ".join(str(exc).split())[:300]
+        raise EngineError(f"{model.name} can't be read as ONNX ({why}). Install or export it again.") from exc
+
+
 class OnnxModule(nn.Module):
     """Takes and gives tensors in the order of the file's inputs and outputs (`input_names`, `output_names`)."""
 
     def __init__(self, model: ModelFile):
         """Raises EngineError where the graph has an operator without a torch counterpart."""
         super().__init__()
-        graph = onnx.load(model.path, load_external_data=False).graph
+        with reading(model) as graph:
+            self._build(graph, model.name)
+
+    def _build(self, graph: onnx.GraphProto, name: str) -> None:
         constants = {tensor.name: _tensor(tensor) for tensor in graph.initializer}
         constants.update((n.output[0], _constant(n)) for n in graph.node if n.op_type == "Constant")
         nodes = _without_stored_casts([node for node in graph.node if node.op_type != "Constant"], constants)
-        unknown = sorted({node.op_type for node in nodes if node.op_type not in OPERATORS or node.domain})
+        unknown = sorted({str(node.op_type) for node in nodes if node.op_type not in OPERATORS or node.domain})
         if unknown:
-            raise EngineError(f"{model.name} has operators that the torch engine does not know: {', '.join(unknown)}.")
+            raise EngineError(f"{name} has operators that the torch engine does not know: {', '.join(unknown)}.")
         self._nodes = [_Node(node) for node in nodes]
         static = self._static_names()
         self._names: dict[str, str] = {}

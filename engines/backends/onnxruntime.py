@@ -18,7 +18,8 @@ _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool"
 # These share no base class below Exception.
 _FAILURES = (
     states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf, states.NoModel,
-    states.NoSuchFile, states.NotImplemented, states.RuntimeException, states.EPFail, RuntimeError, ValueError,
+    states.NoSuchFile, states.NotImplemented, states.RuntimeException, states.EPFail,
+    RuntimeError, ValueError, TypeError,
 )  # fmt: skip
 
 
@@ -60,12 +61,11 @@ class OnnxRuntimeEngine:
         place = _PROVIDERS[kind] if kind == "cpu" else (_PROVIDERS[kind], {"device_id": int(index or 0)})
         try:
             self._session = onnxruntime.InferenceSession(str(model.path), options, providers=[place])
+            inputs = {arg.name: _spec(arg) for arg in self._session.get_inputs()}
+            self.outputs: Mapping[str, TensorSpec] = {arg.name: _spec(arg) for arg in self._session.get_outputs()}
         except _FAILURES as exc:
             raise EngineError(f"ONNX Runtime can't load {model.name}: {_one_line(exc)}") from exc
-        self.inputs: Mapping[str, TensorSpec] = with_shapes(
-            model.name, {arg.name: _spec(arg) for arg in self._session.get_inputs()}, shapes
-        )
-        self.outputs: Mapping[str, TensorSpec] = {arg.name: _spec(arg) for arg in self._session.get_outputs()}
+        self.inputs: Mapping[str, TensorSpec] = with_shapes(model.name, inputs, shapes)
         self.info = EngineInfo(
             backend="onnxruntime",
             device=device,

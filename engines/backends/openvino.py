@@ -13,6 +13,7 @@ from engines.model_file import ModelFile
 from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs, with_shapes
 
 _VERSION = openvino.__version__.split("-")[0]
+_FAILURES = (RuntimeError, ValueError, TypeError)  # ValueError: names that are no UTF-8, its own messages too
 _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 
 
@@ -52,15 +53,15 @@ class OpenVinoEngine:
             else:
                 compiled = core.compile_model(_read(core, model, shapes), place, settings)
             runs_in = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        except RuntimeError as exc:
+            self.inputs: Mapping[str, TensorSpec] = _specs(compiled.inputs)
+            self.outputs: Mapping[str, TensorSpec] = _specs(compiled.outputs)
+        except _FAILURES as exc:
             raise EngineError(f"OpenVINO can't load {model.name}: {_last_line(exc)}") from exc
         if runs_in != _HINTS[precision]:
             raise EngineError(
                 f"OpenVINO on {device_name} runs {model.name} in {runs_in}: expected {precision}. Use fp32 here."
             )
         self._compiled, self._request = compiled, compiled.create_infer_request()
-        self.inputs: Mapping[str, TensorSpec] = _specs(compiled.inputs)
-        self.outputs: Mapping[str, TensorSpec] = _specs(compiled.outputs)
         self.info = EngineInfo(
             backend="openvino",
             device=device,
@@ -95,7 +96,7 @@ class OpenVinoEngine:
         checked = contiguous_inputs(self.info.model, self.inputs, arrays)
         try:
             results = self._request.infer(checked, share_inputs=True)
-        except RuntimeError as exc:
+        except _FAILURES as exc:
             raise EngineError(f"OpenVINO failed in {self.info.model}: {_last_line(exc)}") from exc
         return {name: results[name] for name in self.outputs}
 

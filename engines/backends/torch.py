@@ -16,7 +16,7 @@ import torch
 from engines.devices import cuda_card
 from engines.errors import EngineError
 from engines.model_file import ModelFile
-from engines.onnx_module import OnnxModule
+from engines.onnx_module import OnnxModule, reading
 from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs, with_shapes
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -103,9 +103,10 @@ class TorchEngine:
 
 def tensor_specs(model: ModelFile) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
     """Inputs and outputs as the file declares them."""
-    graph = onnx.load(model.path, load_external_data=False).graph
-    given = {tensor.name for tensor in graph.initializer}
-    return {v.name: _spec(v) for v in graph.input if v.name not in given}, {v.name: _spec(v) for v in graph.output}
+    with reading(model) as graph:
+        given = {tensor.name for tensor in graph.initializer}
+        inputs = {v.name: _spec(v) for v in graph.input if v.name not in given}
+        return inputs, {v.name: _spec(v) for v in graph.output}
 
 
 def to_device(array: np.ndarray, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
@@ -131,7 +132,7 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
 def _translated(model: str):
     try:
         yield
-    except (RuntimeError, IndexError, TypeError, ValueError) as exc:
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as exc:
         if isinstance(exc, EngineError):
             raise
         raise EngineError(f"torch failed in {model}: {' '.join(str(exc).split())[:300]}") from exc
