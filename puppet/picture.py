@@ -12,6 +12,7 @@ import numpy as np
 
 from puppet.errors import InputError
 from puppet.input_file import reason, require_file
+from puppet.picture_parts import refuse_endless
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,12 +20,23 @@ if TYPE_CHECKING:
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp")
 MAX_MEGAPIXELS = 40.0
 MAX_BYTES = 256 << 20  # 40 megapixels of 16 bits a channel, hardly compressed
-MAX_SCANS = 100
-"""Passes of a progressive JPEG. Encoders write about ten; each costs the time of a whole decoding."""
+_STRIP = 256
+"""Rows converted at once: copies of a whole picture would take a gigabyte."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP")
 _EXPECTED = "a JPEG, PNG, WebP, AVIF or BMP picture"
 _ORIENTATION = 0x0112
+_UPRIGHT = {
+    1: lambda rgb: rgb,
+    2: lambda rgb: rgb[:, ::-1],
+    3: lambda rgb: rgb[::-1, ::-1],
+    4: lambda rgb: rgb[::-1],
+    5: lambda rgb: rgb.transpose(1, 0, 2),
+    6: lambda rgb: rgb[::-1].transpose(1, 0, 2),
+    7: lambda rgb: rgb[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda rgb: rgb[:, ::-1].transpose(1, 0, 2),
+}
+"""What EXIF's orientation asks for."""
 _GREY = (128, 128, 128)
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 # What Pillow's readers, which are written in Python, throw at damaged files.
@@ -48,16 +60,12 @@ def decode(path: Path) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of bombs (our own limit is lower and an error) and of odd metadata
-            _refuse_endless_jpeg(path)
+            refuse_endless(path)
             Image.init()
             with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
                 _refuse_too_many_pixels(path, image)
-                turn = _turn(image)
                 image.load()
-                rgb = _rgb(image)
-            if turn is not None:
-                rgb = np.asarray(Image.fromarray(rgb).transpose(turn))
-            return np.ascontiguousarray(rgb)
+                return np.ascontiguousarray(_UPRIGHT[_orientation(image)](_rgb(image)))
     except InputError:
         raise
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
@@ -68,18 +76,6 @@ def decode(path: Path) -> np.ndarray:
         raise InputError(f"{path} is damaged ({reason(error)}): expected a complete picture. Save it anew.") from error
 
 
-def _refuse_endless_jpeg(path: Path) -> None:
-    with open(path, "rb") as file:
-        if file.read(2) != b"\xff\xd8":
-            return
-        scans, tail = 0, b""
-        while block := file.read(1 << 20):
-            scans += (tail + block).count(b"\xff\xda")  # a scan's own bytes never hold this pair
-            tail = block[-1:]
-    if scans > MAX_SCANS:
-        raise InputError(f"{path} is damaged ({scans} scans): expected at most {MAX_SCANS}. Save it anew.")
-
-
 def _refuse_too_many_pixels(path: Path, image: Image.Image) -> None:
     megapixels = image.width * image.height / 1e6
     if megapixels > MAX_MEGAPIXELS:
@@ -88,33 +84,37 @@ def _refuse_too_many_pixels(path: Path, image: Image.Image) -> None:
         )
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What brings the picture upright; None where it is, or where its EXIF can't be read."""
-    from PIL.Image import Transpose
-
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
-    }  # fmt: skip
+def _orientation(image: Image.Image) -> int:
+    """EXIF's 1-8; 1, upright, where there is none or it can't be read."""
     try:
-        orientation = image.getexif().get(_ORIENTATION)
-        return turns.get(orientation) if isinstance(orientation, int) else None
+        value = image.getexif().get(_ORIENTATION, 1)
     except _FAILURES:  # a broken note about a picture is no broken picture
-        return None
+        return 1
+    return value if value in _UPRIGHT else 1
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
+    """`(H, W, 3)` uint8 as it is stored."""
+    width, height = image.size
+    rgb = np.empty((height, width, 3), np.uint8)
+    is_transparent = image.has_transparency_data
+    for top in range(0, height, _STRIP):
+        strip = image.crop((0, top, width, min(height, top + _STRIP)))
+        rgb[top : top + _STRIP] = _strip_rgb(strip, is_transparent)
+    return rgb
+
+
+def _strip_rgb(image: Image.Image, is_transparent: bool) -> np.ndarray:
     from PIL import Image
 
     if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip it at 255
-        grey = (np.clip(np.asarray(image), 0, 65535) // 257).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.has_transparency_data:
+        return (np.clip(np.asarray(image), 0, 65535) // 257).astype(np.uint8)[..., None]
+    if is_transparent:
         image = image.convert("RGBA")
         ground = Image.new("RGB", image.size, _GREY)
         ground.paste(image, mask=image.getchannel("A"))
         image = ground
-    return np.array(image.convert("RGB"))
+    return np.asarray(image.convert("RGB"))
 
 
 def _no_picture(path: Path) -> str:
