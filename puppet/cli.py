@@ -7,7 +7,6 @@ import importlib
 import logging
 import os
 import sys
-import tomllib
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import tyro
 from puppet import config
 from puppet.config import Options
 from puppet.errors import ConfigError, EngineError, InputError, PuppetError, one_line
-from puppet.input_file import require_file
+from puppet.toml_file import read_toml
 
 DESCRIPTION = """Join a video call as a portrait: your face moves, the picture answers.
 
@@ -26,8 +25,6 @@ DESCRIPTION = """Join a video call as a portrait: your face moves, the picture a
   python -m puppet --target p.jpg --driver clip.mp4 --record out.mp4 --as-fast-as-possible
   python -m puppet devices | doctor                          cameras here | what is missing and how to get it
   python -m puppet doctor out.mp4                            whether a recording is as it was signed"""
-
-MAX_CONFIG_BYTES = 64_000
 
 COMMANDS = {
     "devices": "puppet.doctor:devices",
@@ -72,7 +69,7 @@ def parse(args: Sequence[str]) -> Options:
     defaults = Options()
     path = _value_of("--config", args)
     if path is not None:
-        defaults = config.with_values(defaults, _without_repeated(_read_toml(Path(path)), args), path)
+        defaults = with_file(defaults, Path(path), args)
     options = tyro.cli(
         Options,
         prog="python -m puppet",
@@ -84,23 +81,23 @@ def parse(args: Sequence[str]) -> Options:
     return config.check(options)
 
 
+def with_file(options: Options, path: Path, args: Sequence[str]) -> Options:
+    """`options` with those of a TOML file, but for lists that `args` give anew.
+
+    Raises:
+        ConfigError: unreadable, not TOML, or an option that is unknown or of another type.
+    """
+    try:
+        values = read_toml(path)
+    except InputError as error:
+        raise ConfigError(f"--config {error}") from error
+    return config.with_values(options, _without_repeated(values, args), str(path))
+
+
 def load(place: str):
     """The object named 'module:name', imported now."""
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-def _read_toml(path: Path) -> dict:
-    try:
-        require_file(path, expected="a TOML file", max_bytes=MAX_CONFIG_BYTES)
-        with open(path, "rb") as file:
-            return tomllib.load(file)
-    except InputError as error:
-        raise ConfigError(f"--config: {error}") from error
-    except OSError as error:
-        raise ConfigError(f"--config {path} can't be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
-        raise ConfigError(f"--config {path} is not TOML: {error}.") from error
 
 
 def _value_of(flag: str, args: Sequence[str]) -> str | None:

@@ -252,7 +252,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     if Path in allowed and isinstance(value, str):
         return Path(value)
-    if type(value) in allowed:
+    if type(value) in allowed and not (type(value) is int and abs(value) > sys.maxsize):
         return value
     choices = [choice for one in allowed if get_origin(one) is Literal for choice in get_args(one)]
     if value in choices:

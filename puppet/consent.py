@@ -11,17 +11,18 @@ of the folder is itself called portrait; then it is that picture's alone.
 
 from __future__ import annotations
 
-import tomllib
+import errno
 from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from puppet.errors import InputError, one_line
+from puppet.errors import InputError
+from puppet.input_file import reason
 from puppet.picture import SUFFIXES
+from puppet.toml_file import read_toml
 
 FOLDER_NOTE = "portrait.toml"
-MAX_BYTES = 16_384
 MAX_CHARACTERS = 200  # of one entry
 
 
@@ -42,19 +43,9 @@ class Consent:
             InputError: unreadable, not TOML, longer than 16 KiB, an unknown or missing key, or a value of another kind.
         """
         try:
-            with open(path, "rb") as file:
-                content = file.read(MAX_BYTES + 1)
-            if len(content) > MAX_BYTES:
-                raise InputError(f"consent note {path} is longer than {MAX_BYTES // 1024} KiB: shorten it.")
-            values = tomllib.loads(content.decode("utf-8-sig"))
-        except OSError as error:
-            raise InputError(f"consent note {path} can't be read: {error.strerror}.") from error
-        except InputError:
-            raise
-        except RecursionError as error:
-            raise InputError(f"consent note {path} is not TOML: nested too deeply.") from error
-        except ValueError as error:
-            raise InputError(f"consent note {path} is not TOML: {one_line(str(error), 200).rstrip('.')}.") from error
+            values = read_toml(path)
+        except InputError as error:
+            raise InputError(f"consent note {error}") from error
         return cls(**_checked(values, path))
 
     def is_over(self, today: date) -> bool:
@@ -70,15 +61,27 @@ class Consent:
 
 def find_note(portrait: Path) -> Path | None:
     """The note that speaks for a picture, None where there is none."""
-    own = portrait.with_suffix(".toml")
-    if own.is_file():
-        return own
-    shared = portrait.with_name(FOLDER_NOTE)
-    if not shared.is_file():
-        return None
-    beside = (path for path in shared.parent.iterdir() if path.stem == shared.stem)
-    has_owner = any(path.suffix.lower() in SUFFIXES for path in beside)
+    own, shared = portrait.with_suffix(".toml"), portrait.with_name(FOLDER_NOTE)
+    try:
+        if _is_file(own):
+            return own
+        if not _is_file(shared):
+            return None
+        beside = (path for path in shared.parent.iterdir() if path.stem == shared.stem)
+        has_owner = any(path.suffix.lower() in SUFFIXES for path in beside)
+    except OSError as error:
+        raise InputError(f"{portrait.parent} can't be searched for a consent note: {reason(error)}.") from error
     return None if has_owner else shared
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file that can be there: with its longer ending a picture's name may be too long for one."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def _checked(values: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -11,9 +11,10 @@ PuppetError
 Messages say what failed with its value, what was expected, and what to do, in one line of bounded length.
 """
 
-from engines.errors import EngineError, one_line
+from engines.errors import MAX_LINE, EngineError, one_line
 
 __all__ = [
+    "MAX_LINE",
     "ConfigError",
     "CredentialsError",
     "DeviceError",

@@ -68,4 +68,4 @@ def reason(error: Exception) -> str:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e7 else f"{count} bytes"
