@@ -70,7 +70,7 @@ def test_a_note_says_who_and_until_when(tmp_path):
         (b"\xff\xfe", "is not TOML"),
         (b"a = " + b"[" * 16_000, "is not TOML: nested too deeply"),
         (b"until = 1" + b"0" * 8_000, "is not TOML"),
-        (b"#" * 16_385, "is longer than 16 KiB"),
+        (b"#" * 16_385, "expected a TOML file of at most 16384 bytes"),
     ],
 )
 def test_a_note_that_cannot_be_used_is_one_clear_line(tmp_path, content, message):
