@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from engines.cache import EngineCache
-from engines.errors import EngineError, one_line
+from engines.errors import EngineError
 from engines.registry import AUTO_ORDER, load, survey
 
 log = logging.getLogger("engines")
@@ -43,20 +43,10 @@ def list_engines(
     cache: Annotated[Path | None, tyro.conf.arg(help="Folder of compiled engines.", metavar="FOLDER")] = None,
 ) -> int:
     """Show which engines run here, and what is kept."""
-    for attempt in survey():
-        print(f"{attempt.backend:12}{attempt.device:6}{attempt.reason or 'runs here'}")
-    folder = EngineCache(cache)
-    entries = list(folder.entries())
-    print(f"\n{folder.folder}: {len(entries)} engines, {sum(e.size_bytes for e in entries) / 1e6:.1f} MB")
-    for entry in entries:
-        key, check = entry.content.get("key", {}), entry.content.get("check", {})
-        try:
-            error = f", error {check['max_error']:.1e} against {check['reference']}" if check else ""
-            name = key.get("fingerprint", {}).get("device_name", key.get("device", "?"))
-            what = f"{key['model']} {key['backend']} {key['precision']} on {name}{error}"
-        except (AttributeError, KeyError, TypeError, ValueError):  # another program's, or edited
-            what = "damaged"
-        print(one_line(f"  {entry.path.stem}: {what}"))
+    from engines.listing import print_backends, print_entries
+
+    print_backends(survey())
+    print_entries(EngineCache(cache))
     return 0
 
 

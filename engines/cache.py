@@ -55,6 +55,7 @@ class Entry:
     path: Path  # of the side-car
     content: Mapping  # the side-car's JSON, empty where it is damaged
     size_bytes: int
+    made_s: float  # Unix time
 
     @property
     def blob_path(self) -> Path:
@@ -113,7 +114,7 @@ class EngineCache:
                 content = {}
             blob = side_car.with_suffix(".bin")
             size = blob.stat().st_size if blob.is_file() else 0
-            yield Entry(side_car, content, size)
+            yield Entry(side_car, content, size, side_car.stat().st_mtime)
 
     def clean(self) -> int:
         """Remove all engines and leftovers of interrupted writes; the number of engines removed."""

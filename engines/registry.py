@@ -184,12 +184,13 @@ def _open(
     engine = backend(model, **options)
     try:
         record = golden.check(engine, golden.golden_for(model, engine.inputs, _reference(model, shapes)), model)
-        cache.put(key, engine.compiled(), record)
+        _measured(engine)
+        cache.put(key, engine.compiled(), record | {"run_ms": round(engine.info.run_ms, 3)})
     except EngineError:
         engine.close()
         raise
     log.info("engine %s for %s: built in %.1f s", name, model.name, time.perf_counter() - start)
-    return _measured(engine)
+    return engine
 
 
 def _reference(model: ModelFile, shapes: Shapes):

@@ -20,8 +20,11 @@ def test_build_list_clean(model, tmp_path, capsys):
     assert main(["list", "--cache", cache]) == 0
     shown = capsys.readouterr().out
     assert "1 engines" in shown
-    assert "commands.onnx openvino fp32" in shown
-    assert "openvino    cpu   runs here" in shown
+    words = [line.split() for line in shown.splitlines()]
+    assert ["openvino", "cpu", "runs", "here"] in words
+    row = next(row for row in words if row[:3] == ["commands.onnx", "openvino", "fp32"])
+    assert "s" in row or "min" in row  # its age
+    assert words[words.index(row) - 1] == "model backend precision device ms MB age error against".split()
     assert main(["clean", "--cache", cache]) == 0
     assert "1 engines removed" in capsys.readouterr().out
 
