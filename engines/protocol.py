@@ -78,7 +78,7 @@ class Engine(Protocol):
 def with_shapes(
     model: str, specs: Mapping[str, TensorSpec], shapes: Mapping[str, tuple[int | None, ...]]
 ) -> dict[str, TensorSpec]:
-    """The specs with dynamic axes fixed as asked.
+    """The specs with dynamic axes fixed as asked; a None in `shapes` leaves an axis as it is.
 
     Raises:
         EngineError: an unknown input, or a shape that does not fit.
@@ -87,10 +87,13 @@ def with_shapes(
     for name, shape in shapes.items():
         spec = specs.get(name)
         fits = spec is not None and len(shape) == len(spec.shape)
-        if not fits or any(have not in (None, want) for have, want in zip(spec.shape, shape, strict=True)):
+        if not fits or any(
+            None not in (have, want) and have != want for have, want in zip(spec.shape, shape, strict=True)
+        ):
             known = ", ".join(f"{n}: {s}" for n, s in specs.items())
             raise EngineError(f"{model}: shape {tuple(shape)} for input {name!r} does not fit: inputs are {known}.")
-        fixed[name] = TensorSpec(tuple(shape), spec.dtype)
+        merged = tuple(have if want is None else want for have, want in zip(spec.shape, shape, strict=True))
+        fixed[name] = TensorSpec(merged, spec.dtype)
     return fixed
 
 

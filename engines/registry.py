@@ -90,7 +90,8 @@ def load(
         device: "cpu", "cuda", "cuda:1", ...; "auto": the backend's own choice.
         precision: "fp32", "fp16" or "bf16".
         threads: for one inference on a CPU; None: 1 for small models, else 2 (the tracker needs a core as well).
-        shapes: sizes for dynamic axes of inputs, by name; fixed shapes compile to faster code.
+        shapes: sizes for dynamic axes of inputs, by name, None for an axis that stays as it is; fixed shapes compile to
+            faster code.
         cache: None is the user's cache folder.
         attempts: a list that receives the backends that were not taken before one was, with the reasons.
 

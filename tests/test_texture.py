@@ -5,11 +5,14 @@ import json
 import numpy as np
 import pytest
 
+import engines
+from engines.model_file import ModelFile
 from puppet import facs
 from puppet.errors import InputError
-from puppet.generate.painter import TextureNetworks
+from puppet.generate.painter import MODELS, TextureNetworks
 from puppet.generate.region import (
     ACTION_COUNT,
+    ACTION_NAMES,
     EYE_SHAPE,
     MOUTH_SHAPE,
     RegionCrop,
@@ -312,3 +315,20 @@ def test_crop_planes_are_what_the_network_expects():
     assert planes.shape == (5, EYE_SHAPE.height, EYE_SHAPE.width)
     assert planes.dtype == np.float32
     assert -1 <= planes[:3].min() and planes[:3].max() <= 1
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.onnx")), ids=lambda path: path.stem)
+def test_packaged_models_say_what_they_are_and_take_any_batch(path):
+    engine = engines.load(path, backend="onnxruntime")
+    about = engine.info.metadata
+    assert "MIT" in about["licence"] and about["version"]
+    assert ModelFile.read(path).opset >= 17
+    order = tuple(json.loads(about.get("actions") or about["intensities"]))
+    assert order in (ACTION_NAMES, facs.INTENSITY_NAMES)
+    assert {spec.shape[0] for spec in (*engine.inputs.values(), *engine.outputs.values())} == {None}
+    one, three = (
+        engine.run({name: np.full((n, *spec.shape[1:]), 0.5, spec.dtype) for name, spec in engine.inputs.items()})
+        for n in (1, 3)
+    )
+    for name, value in one.items():
+        np.testing.assert_allclose(three[name], np.repeat(value, 3, 0), atol=1e-3)

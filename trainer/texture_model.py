@@ -7,6 +7,7 @@ modulation (FiLM, Perez et al. 2018) instead of constant planes. No normalisatio
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from puppet.generate.region import ACTION_COUNT, RegionShape
+from puppet.generate.region import ACTION_COUNT, ACTION_NAMES, RegionShape
 from trainer.texture_params import TextureParams
 
 _FLOOR = 0.08  # attention under this is none once trained: what moves well is left alone
@@ -188,7 +189,8 @@ class _Exported(nn.Module):
 
 def export_onnx(network: RegionNetwork, shape: RegionShape, batch: int, stem: Path, metadata: dict[str, str]) -> None:
     """Write `<stem>_portrait.onnx` (`rest` -> `near`, `deep`, `style`) and `<stem>_paint.onnx` (`moved`, `actions` and
-    those -> `change`, `attention`), for `batch` crops at a time, weights stored in half precision."""
+    those -> `change`, `attention`), for any number of crops at a time, weights stored in half precision. `batch` is
+    how many the program has."""
     from trainer.onnx_half import store_halves
 
     network = network.eval()
@@ -218,7 +220,8 @@ def export_onnx(network: RegionNetwork, shape: RegionShape, batch: int, stem: Pa
                 path,
                 input_names=list(inputs),
                 output_names=list(outputs),
+                dynamic_axes={name: {0: "n"} for name in (*inputs, *outputs)},
                 dynamo=False,
                 opset_version=17,
             )
-        store_halves(path, metadata)
+        store_halves(path, metadata | {"actions": json.dumps(ACTION_NAMES)})

@@ -71,8 +71,8 @@ def collect_inputs(count: int, *, portraits: Sequence[Path] = (), seed: int = 0)
     sources = [Portrait.load(path) for path in (demo_portrait(), *portraits)]
     found: dict[Path, list[Arrays]] = {MODEL_PATH: []}
 
-    def load(path: Path) -> _Listener:
-        return _Listener(engines.load(path, backend="onnxruntime"), found.setdefault(path, []))
+    def load(path: Path, **shapes) -> _Listener:
+        return _Listener(engines.load(path, backend="onnxruntime", **shapes), found.setdefault(path, []))
 
     mean_cm = LandmarkRig.load().mean_cm[:TRACKED_COUNT].astype(np.float64)
     with closing(TextureNetworks(load=load)) as networks:

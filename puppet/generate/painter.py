@@ -21,6 +21,9 @@ from puppet.generate.texture import MotionPicture, Patch
 
 MODELS = Path(__file__).parent.parent / "models"
 _FEATURES = ("near", "deep", "style")
+# Axes after the batch, as the file has them. The batch is fixed to the region's crops: that compiles to faster code.
+_PORTRAIT_INPUTS = {"rest": (None,) * 3}
+_PAINT_INPUTS = {"moved": (None,) * 3, "actions": (None,), "near": (None,) * 3, "deep": (None,) * 3, "style": (None,)}
 _CLOSING_EYE = (0.1, 0.4)  # share of the portrait's own opening that a lid has covered
 _OPENING_MOUTH_PX = (30.0, 150.0)  # of the crop's pixels
 _LEAST_ATTENTION = 1.5 / 255  # under this a patch changes no grey level
@@ -41,11 +44,11 @@ class TextureNetworks:
         device: str = "auto",
         folder: str | Path = MODELS,
         regions: tuple[str, ...] = ("mouth", "eye"),
-        load: Callable[[Path], engines.Engine] | None = None,
+        load: Callable[..., engines.Engine] | None = None,
     ) -> None:
         """`folder` has `texture_<region>_portrait.onnx` and `texture_<region>_paint.onnx` for each of `regions`.
 
-        `load` opens one of them; None: `engine` on `device`.
+        `load(path, shapes=...)` opens one of them; None: `engine` on `device`.
         """
         load = load or partial(engines.load, backend=engine, device=device)
         self._engines: dict[str, tuple[engines.Engine, engines.Engine]] = {}
@@ -57,7 +60,11 @@ class TextureNetworks:
                         f"texture network {path} is missing: expected a file made by `python -m trainer generator`. "
                         "Reinstall the package, or move only with --texture off."
                     )
-            portrait, paint = (load(path) for path in paths)
+            shapes = [
+                {name: (len(SLITS[region]), *rest) for name, rest in inputs.items()}
+                for inputs in (_PORTRAIT_INPUTS, _PAINT_INPUTS)
+            ]
+            portrait, paint = (load(path, shapes=fixed) for path, fixed in zip(paths, shapes, strict=True))
             self._engines[region] = (portrait, paint)
 
     def prepare(self, rest: MotionPicture) -> PortraitPainter:

@@ -52,7 +52,9 @@ SHAPES = {"mouth": MOUTH_SHAPE, "eye": EYE_SHAPE}
 SLITS = {"mouth": ("mouth",), "eye": ("R", "L")}
 """Slits of a motion picture that each network repaints."""
 
-ACTION_COUNT = facs.INTENSITY_COUNT + len(facs.GAZE_NAMES)
+ACTION_NAMES = (*facs.INTENSITY_NAMES, *facs.GAZE_NAMES)
+"""Columns of a network's `actions`, in order."""
+ACTION_COUNT = len(ACTION_NAMES)
 _FEWEST_PX = 8.0  # a slit narrower than this has turned away
 
 
@@ -140,7 +142,7 @@ def lay_back(
 
 def action_input(control: np.ndarray, *, is_mirrored: bool) -> np.ndarray:
     """`(ACTION_COUNT,)` float32: intensities 0-1 and gaze as a network sees them; mirrored, left and right change."""
-    names = (*facs.INTENSITY_NAMES, *facs.GAZE_NAMES)
+    names = ACTION_NAMES
     out = control[[facs.INDEX[name] for name in names]].astype(np.float32)
     out[: facs.INTENSITY_COUNT] /= facs.MAX_INTENSITY
     if not is_mirrored:
