@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,9 @@ KEYS_EVERY_S = 0.01  # of keys pressed between two readings only the last is kno
 COMMANDS_EVERY_S = 0.1  # where there is no keyboard to read
 CALIBRATE_AFTER_S = 0.7  # half a second of new estimates, and the way to them
 STOP_WITHIN_S = 5.0
+TURN_S = (
+    0.001  # after which a thread that computes in Python lets another go on; Python's own 5 ms delay what is on air
+)
 MOST_REPORTED = 100  # different errors, of a show that may last for days
 
 
@@ -109,6 +113,7 @@ def run(options: Options, openers: Openers | None = None) -> int:
         with _stopping_on_signals(show):
             perception.start()
             if is_live:
+                stack.enter_context(_short_turns())
                 gallery.preload()
                 show.run_live()
             else:
@@ -438,6 +443,17 @@ def _announce(gallery: Gallery, driver, outputs: Outputs, fps: float) -> None:
              ", ".join(outputs.names))  # fmt: skip
     if gallery.current.provenance.consent is not None:
         log.info("%s", gallery.current.provenance.announce())
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Let Python's threads take shorter turns."""
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(TURN_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before_s)
 
 
 @contextmanager
