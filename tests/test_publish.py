@@ -300,6 +300,17 @@ def test_ours_is_chosen_among_loopback_devices_and_a_taken_one_left(monkeypatch)
     assert loopback.choose(found[:1]) is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize(("flags", "is_writer"), [(os.O_WRONLY, True), (os.O_RDONLY, False), (os.O_RDWR, False)])
+def test_a_program_that_writes_to_a_device_is_found(tmp_path, flags, is_writer):
+    path = tmp_path / "video9"
+    path.touch()
+    node = os.open(path, flags)
+    assert loopback._has_writer(str(path)) == is_writer
+    os.close(node)
+    assert not loopback._has_writer(str(path))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs device files")
 def test_what_is_no_loopback_device_is_left_alone():
     for path in ("/dev/null", "/dev/does-not-exist"):

@@ -18,7 +18,7 @@ from pathlib import Path
 from puppet.capture.devices import V4L2_CAPTURE, V4L2_OUTPUT, CaptureDevice, list_cameras, query
 
 DRIVER = "v4l2 loopback"
-FED_WITHIN_S = 0.7  # a device that gets no picture for so long has no writer
+FED_WITHIN_S = 1.5  # a device that gets no picture for so long has no writer: the program publishes at 1 fps at least
 
 # linux/videodev2.h; requests as on 64-bit machines, the only ones with MediaPipe.
 _OUTPUT = 2  # V4L2_BUF_TYPE_VIDEO_OUTPUT
@@ -58,8 +58,15 @@ def reopen(path: str) -> None:
     if not is_loopback(path) or is_writable(path):
         return
     _, capabilities = query(Path(path))
-    # With a program that still looks at it the device looks as if it had a writer: only new pictures tell.
-    if (capabilities or 0) & V4L2_CAPTURE and _is_fed(path):
+    # With a program that still looks at it the device looks as if it had a writer.
+    if (capabilities or 0) & V4L2_CAPTURE and (_has_writer(path) or _is_fed(path)):
+        return
+    let_in(path)
+
+
+def let_in(path: str) -> None:
+    """Make the device one that takes a writer; for who has just left it."""
+    if not is_loopback(path) or is_writable(path):
         return
     with suppress(OSError):
         node = os.open(path, os.O_RDWR)
@@ -86,6 +93,21 @@ def announce_rate(path: str, fps: float) -> None:
     struct.pack_into("=II", request, 12, 1000, round(fps * 1000))  # seconds a frame
     if is_loopback(path):
         _asked(path, _S_PARM, request)
+
+
+def _has_writer(path: str, processes: Path = Path("/proc")) -> bool:
+    """Whether a process that we may look into has it open for writing only, as pyvirtualcam does."""
+    real = os.path.realpath(path)
+    for node in processes.glob("[0-9]*/fd/*"):
+        try:
+            if os.readlink(node) != real:
+                continue
+            flags = (node.parent.parent / "fdinfo" / node.name).read_text().split("flags:")[1].split()[0]
+        except (OSError, IndexError):  # gone meanwhile, or another user's
+            continue
+        if int(flags, 8) & os.O_ACCMODE == os.O_WRONLY:
+            return True
+    return False
 
 
 def _is_fed(path: str) -> bool:

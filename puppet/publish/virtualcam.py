@@ -68,7 +68,8 @@ class VirtualCamera:
         """Send one frame.
 
         Raises:
-            DeviceError: the device went away.
+            DeviceError: the backend says that the device went away. (v4l2loopback's never does: its module can't be
+                unloaded while it is held, and a write that fails is only printed by pyvirtualcam.)
         """
         try:
             self._camera.send(rendering.rgb)
@@ -80,7 +81,7 @@ class VirtualCamera:
 
     def close(self) -> None:
         self._camera.close()
-        loopback.reopen(self.device)
+        loopback.let_in(self.device)
 
     def _check_size(self, size: tuple[int, int]) -> None:
         """A device that a program still looks at keeps its size, and would show our pictures torn."""
