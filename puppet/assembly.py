@@ -105,10 +105,13 @@ def open_texture(options: Options) -> TextureNetworks | None:
     """The texture networks, for all portraits; None: motion alone."""
     from puppet.generate.painter import MODELS, TextureNetworks
 
+    engine, device = options.engine.engine, options.engine.device
+    if options.portrait.texture_models is not None:
+        return TextureNetworks(engine=engine, device=device, folder=options.portrait.texture_models)
     choice = options.portrait.texture
     if choice == "off" or (choice == "auto" and not any(MODELS.glob("texture_*.onnx"))):
         return None
-    return TextureNetworks(engine=options.engine.engine, device=options.engine.device)
+    return TextureNetworks(engine=engine, device=device)
 
 
 def open_signer(options: Options) -> Sign | None:

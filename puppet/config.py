@@ -44,6 +44,9 @@ class PortraitOptions:
         Literal["auto", "on", "off"],
         _option("Networks repaint mouth and eyes; auto: where packaged.", default="off"),
     ] = "off"
+    texture_models: Annotated[
+        Path | None, _option("These networks repaint them, as trained for one portrait.", "FOLDER")
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The learned texture step: regions and their way back, painting, and the trainer that makes the networks."""
+"""The learned texture step: regions and their way back, and painting."""
 
 import json
 
@@ -8,6 +8,8 @@ import pytest
 import engines
 from engines.model_file import ModelFile
 from puppet import facs
+from puppet.assembly import open_texture
+from puppet.config import Options, PortraitOptions
 from puppet.errors import InputError
 from puppet.generate.painter import MODELS, TextureNetworks
 from puppet.generate.region import (
@@ -122,6 +124,17 @@ def exported(tmp_path_factory):
     return folder, networks
 
 
+def test_a_folder_of_ones_own_networks_is_used_without_asking_for_texture(exported):
+    networks = open_texture(Options(portrait=PortraitOptions(texture_models=exported[0])))
+    assert networks is not None
+    networks.close()
+
+
+def test_a_folder_without_networks_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"texture_mouth_portrait\.onnx is missing.*--texture-models"):
+        open_texture(Options(portrait=PortraitOptions(texture_models=tmp_path)))
+
+
 def test_the_portrait_at_rest_is_not_painted(exported):
     step = TextureNetworks(folder=exported[0], engine="onnxruntime").prepare(motion_picture())
     assert step.paint(motion_picture(), facs.rest()) == []
@@ -177,135 +190,6 @@ def test_exported_networks_say_what_torch_says(exported):
     np.testing.assert_allclose(out["attention"], floored, atol=2e-3)
     change = (painted.colour.numpy() - moved[:, :3]) * 127.5
     np.testing.assert_allclose(out["change"], change, atol=0.5)
-
-
-def write_shard(path, *, count=12, people=4):
-    """Mouth examples whose answer is the moved picture with a lighter opening."""
-    rng = np.random.default_rng(0)
-    moved = rng.integers(60, 120, (count, MOUTH_SHAPE.height, MOUTH_SHAPE.width, 5), np.uint8)
-    moved[..., 3:] = 0
-    moved[:, 40:56, 40:90, 3] = 255
-    answer = moved[..., :3].copy()
-    answer[:, 40:56, 40:90] += 100
-    np.savez(
-        path,
-        **{
-            "mouth.moved": moved,
-            "mouth.rest": np.concatenate([moved[..., :3], np.zeros_like(moved[..., :1])], -1),
-            "mouth.answer": answer,
-            "mouth.actions": rng.random((count, ACTION_COUNT), np.float32),
-            "mouth.person": np.array([f"person{i % people}" for i in range(count)]),
-            "mouth.has_next": np.arange(count) % 3 == 0,
-        },
-    )
-
-
-def config_for(folder, **changes):
-    from pathlib import Path
-
-    from trainer.generator import GeneratorConfig, LossWeights
-    from trainer.texture_params import TextureParams
-
-    settings = dict(
-        data=folder,
-        run_dir=Path(folder) / "run",
-        network=TextureParams(near=8, middle=8, deep=8, style=4, rest_near=4),
-        steps=4,
-        batch=4,
-        sample_every=2,
-        squeezenet=None,
-        accelerator="cpu",
-    )
-    loss = changes.pop("loss", LossWeights())
-    return GeneratorConfig(**{**settings, **changes}, loss=loss)
-
-
-@pytest.fixture
-def shards(tmp_path):
-    pytest.importorskip("torch")
-    pytest.importorskip("lightning_fabric")
-    write_shard(tmp_path / "one.npz")
-    return tmp_path
-
-
-def test_training_learns_the_opening_and_leaves_a_run_that_explains_itself(shards):
-    from trainer.generator import train_generator
-
-    train_generator(config_for(shards, steps=30, sample_every=15, learning_rate=2e-2))
-    run = shards / "run"
-    rows = (run / "curves.csv").read_text().splitlines()
-    first, last = (dict(zip(rows[0].split(","), row.split(","), strict=True)) for row in (rows[1], rows[-1]))
-    assert float(last["reconstruction"]) < 0.7 * float(first["reconstruction"])
-    assert json.loads((run / "config.json").read_text())["steps"] == 30
-    for name in ("samples-000030.png", "checkpoint.safetensors", "texture_mouth_paint.onnx"):
-        assert (run / name).is_file()
-
-
-def test_a_run_goes_on_from_its_checkpoint(shards):
-    from trainer.generator import train_generator
-
-    train_generator(config_for(shards))
-    train_generator(config_for(shards, steps=6, resume=True))
-    steps = [row.split(",")[0] for row in (shards / "run" / "curves.csv").read_text().splitlines()]
-    assert steps == ["step", "2", "4", "6"]
-
-
-def test_the_critic_takes_part(shards):
-    from trainer.generator import LossWeights, train_generator
-
-    train_generator(config_for(shards, critic_after=1, loss=LossWeights(critic=0.1)))
-    assert "critic_actions" in (shards / "run" / "curves.csv").read_text().splitlines()[0]
-
-
-def test_a_checkpoint_of_other_sizes_is_refused(shards):
-    from trainer.generator import train_generator
-    from trainer.texture_params import TextureParams
-
-    train_generator(config_for(shards))
-    with pytest.raises(InputError, match="does not fit"):
-        train_generator(config_for(shards, network=TextureParams(near=12), resume=True))
-
-
-def test_a_loss_that_is_no_number_stops_and_names_the_step(shards):
-    from trainer.generator import LossWeights, train_generator
-
-    with pytest.raises(InputError, match=r"no number at step 1.*--resume"):
-        train_generator(config_for(shards, loss=LossWeights(reconstruction=float("nan"))))
-
-
-def test_an_empty_data_folder_names_the_command_that_fills_it(tmp_path):
-    from trainer.generator import train_generator
-
-    with pytest.raises(InputError, match="python -m trainer prepare"):
-        train_generator(config_for(tmp_path))
-
-
-def test_a_damaged_shard_is_named(shards):
-    from trainer.generator import train_generator
-
-    (shards / "two.npz").write_bytes(b"not a shard")
-    with pytest.raises(InputError, match=r"two\.npz can't be read"):
-        train_generator(config_for(shards))
-
-
-def test_two_processes_train_one_network(shards):
-    """DDP over gloo on the CPU, as under torchrun."""
-    import subprocess
-    import sys
-
-    code = (
-        "from pathlib import Path; from tests.test_texture import config_for; "
-        "from trainer.generator import train_generator; "
-        f"train_generator(config_for(Path({str(shards)!r}), devices=2))"
-    )
-    script = shards / "run_two.py"
-    script.write_text(f"if __name__ == '__main__':\n    {code}\n")
-    import os
-
-    environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (shards / "run" / "texture_mouth_paint.onnx").is_file()
 
 
 def test_crop_planes_are_what_the_network_expects():

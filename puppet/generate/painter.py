@@ -58,7 +58,7 @@ class TextureNetworks:
                 if not path.is_file():
                     raise InputError(
                         f"texture network {path} is missing: expected a file made by `python -m trainer generator`. "
-                        "Reinstall the package, or move only with --texture off."
+                        "Reinstall the package, give their folder with --texture-models, or --texture off."
                     )
             shapes = [
                 {name: (len(SLITS[region]), *rest) for name, rest in inputs.items()}
