@@ -100,8 +100,10 @@ class Lane:
         """Generate and composite `(N, SIZE)` controls with nothing beside; then encode, where that is measured."""
         puppet, pictures = self._gallery.current, []
         for control in controls:
+            processor_s = time.process_time()
             with self.alone.timed("render"):
                 rgb = puppet.render(control)
+            self.alone.add("processor", (time.process_time() - processor_s) * 1e3)
             for stage, milliseconds in vars(puppet.timings).items():
                 self.alone.add(stage.removesuffix("_ms"), milliseconds)
             if self.variant.is_recording:

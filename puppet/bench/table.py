@@ -17,7 +17,7 @@ STAGES = {
     "publish": "publish",
 }
 """Stage in the statistics -> its row; all other stages are parts of "render", named by the generator."""
-_NOT_RENDER = (*STAGES, "between_frames", "encode")
+_NOT_RENDER = (*STAGES, "between_frames", "encode", "processor")
 
 
 def print_report(report: Mapping[str, Any]) -> None:
@@ -59,6 +59,7 @@ def build_table(report: Mapping[str, Any], size: Sequence[int]) -> Table:
     row("capture to publish, ms", lambda v: _milliseconds(v["live"]["capture_to_publish_ms"]))
     section("generate and composite with nothing beside")
     row("all, ms", lambda v: _milliseconds(v["alone"]["stages_ms"].get("render")))
+    row("its processor time, ms", lambda v: _milliseconds(v["alone"]["stages_ms"].get("processor")))
     for stage in dict.fromkeys(s for v in variants for s in v["alone"]["stages_ms"] if s not in _NOT_RENDER):
         row(f"  {stage}, ms", lambda v, s=stage: _milliseconds(v["alone"]["stages_ms"].get(s)))
     row("encode H.264, ms", lambda v: _milliseconds(v["alone"]["stages_ms"].get("encode")))
@@ -74,6 +75,7 @@ def build_table(report: Mapping[str, Any], size: Sequence[int]) -> Table:
 
 def _add_networks(report: Mapping[str, Any], section: Callable, row: Callable) -> None:
     networks = {(n["network"], n["engine"], n["device"]): n["run_ms"] for n in report["networks"]}
+    processor = {(n["network"], n["engine"], n["device"]): n["processor_ms"] for n in report["networks"]}
     parity = {(p["network"], p["engine"], p["device"], p["precision"]): p for p in report.get("parity", ())}
     section("networks alone, fp32")
     names = dict.fromkeys(name for name, _, _ in networks)
@@ -89,7 +91,8 @@ def _add_networks(report: Mapping[str, Any], section: Callable, row: Callable) -
             lambda v, n=name: _milliseconds(networks.get((n, v["engine"], v["device"]))) if plain(v) else "",
         )
     for name in report["ganimation_parameters"]:
-        row(f"{name} / our generate", lambda v, n=name: _ratio(networks, n, v) if plain(v) else "")
+        row(f"{name} / our generate", lambda v, n=name: _ratio(networks, "render", n, v) if plain(v) else "")
+        row("  in processor time", lambda v, n=name: _ratio(processor, "processor", n, v) if plain(v) else "")
     for precision in ("fp32", "fp16"):
         for name in dict.fromkeys(key[0] for key in parity if parity[key]["max_error"] is not None):
             row(
@@ -128,9 +131,9 @@ def _seconds(values: Sequence[float | None] | None) -> str:
     return f"{min(known):.1f} to {max(known):.1f}" if len(known) > 1 else f"{known[0]:.1f}" if known else ""
 
 
-def _ratio(networks: Mapping, name: str, variant: Mapping[str, Any]) -> str:
+def _ratio(networks: Mapping, stage: str, name: str, variant: Mapping[str, Any]) -> str:
     run = networks.get((name, variant["engine"], variant["device"]))
-    own = variant["alone"]["stages_ms"].get("render")
+    own = variant["alone"]["stages_ms"].get(stage)
     return f"{run['p50'] / own['p50']:.1f}" if run and own else ""
 
 
