@@ -65,7 +65,7 @@ def test_outside_the_heads_region_nothing_ever_changes(portrait):
     wide = Puppet(portrait, size=(960, 540))
     moved = wide.animate(AU26=5, AU25=5, yaw_rad=0.3, roll_rad=0.4)
     changed = np.any(moved != wide.still, axis=-1)
-    x0, y0, x1, y1 = wide.generator._region
+    x0, y0, x1, y1 = wide.generator.region
     outside = np.ones_like(changed)
     outside[y0:y1, x0:x1] = False
 

@@ -17,9 +17,9 @@ from puppet.generate.slit import Opening, SlitMotion
 from puppet.generate.texture import Patch
 from puppet.landmarks import LEFT_IRIS, RIGHT_IRIS
 
-_EYEBALL_RADIUS = 0.42  # of the eye's width
-_LASH_STRENGTH, _LASH_THICKNESS, _LASH_DARKER = 0.8, 0.04, 0.7
-_SETTLED_PX = 0.75  # below this much gaze the portrait's own pixels are shown
+EYEBALL_RADIUS = 0.42  # of the eye's width
+LASH_STRENGTH, LASH_THICKNESS, _LASH_DARKER = 0.8, 0.04, 0.7
+SETTLED_PX = 0.75  # below this much gaze the portrait's own pixels are shown
 _GAZE_YAW, _GAZE_PITCH = (facs.INDEX[n] for n in facs.GAZE_NAMES)
 
 
@@ -29,27 +29,27 @@ class EyeInterior:
     def __init__(self, canvas: Canvas, anatomy: Anatomy, side: str) -> None:
         upper, lower = (anatomy.points_px[list(lid), :2] for lid in LIDS[side])
         outline = np.concatenate([upper, lower[::-1]])
-        self._width = float(np.linalg.norm(upper[0] - upper[-1]))
-        self._anchor = np.concatenate([upper, lower]).mean(0)
-        self._depth = float(anatomy.points_px[list(LIDS[side][0]), 2].mean())
-        self._rotation = anatomy.fit.rotation
-        margin = 0.5 * self._width
+        self.width = float(np.linalg.norm(upper[0] - upper[-1]))
+        self.anchor = np.concatenate([upper, lower]).mean(0)
+        self.depth = float(anatomy.points_px[list(LIDS[side][0]), 2].mean())
+        self.rotation = anatomy.fit.rotation
+        margin = 0.5 * self.width
         low = np.floor(outline.min(0) - margin).astype(int)
         high = np.ceil(outline.max(0) + margin).astype(int) + 1
-        self._origin = low
-        self._rest_gap_px = max(float((lower[3:6, 1] - upper[3:6, 1]).max()), 1.0)
+        self.origin = low
+        self.rest_gap_px = max(float((lower[3:6, 1] - upper[3:6, 1]).max()), 1.0)
         crop = _crop(canvas.still, low, high).astype(np.float32)
         opening = _polygon(crop.shape[:2], outline - low)
-        self._lash_colour = _lash_colour(crop, upper - low)
+        self.lash_colour = _lash_colour(crop, upper - low)
         iris = canvas.landmarks_px[list(RIGHT_IRIS if side == "R" else LEFT_IRIS), :2]
         self._centre = iris[0] - low
         self._radius = float(np.linalg.norm(iris[1:] - iris[0], axis=1).mean())
-        self._white = _white_of(crop, opening, self._centre, self._radius)
-        self._iris = _whole_iris(crop, opening, self._centre, self._radius)
-        layered = self._white + (self._iris[..., :3] - self._white) * self._iris[..., 3:]
+        self.white = _white_of(crop, opening, self._centre, self._radius)
+        self.iris = _whole_iris(crop, opening, self._centre, self._radius)
+        layered = self.white + (self.iris[..., :3] - self.white) * self.iris[..., 3:]
         reach = cv2.dilate(opening, np.ones((7, 7), np.uint8)).astype(np.float32)
         reach = np.maximum(reach, cv2.GaussianBlur(reach, (0, 0), 1.0))[..., None]
-        self._settled = layered + (crop - layered) * reach
+        self.settled = layered + (crop - layered) * reach
 
     def draw(self, opening: Opening, control: np.ndarray, pose: HeadPose, follow: float) -> np.ndarray:
         """`(rows, columns, 3)` float32 RGB of the opening's window at a control's gaze."""
@@ -57,44 +57,44 @@ class EyeInterior:
         size = (x1 - x0, y1 - y0)
         gaze = self._gaze_px(control, pose)
         still = self._affine(pose, follow, np.zeros(2), (x0, y0))
-        settled = _warp(self._settled, still, size)
-        moving = float(np.clip(np.linalg.norm(gaze) / _SETTLED_PX, 0, 1))
+        settled = _warp(self.settled, still, size)
+        moving = float(np.clip(np.linalg.norm(gaze) / SETTLED_PX, 0, 1))
         if moving == 0:
             return settled
-        white = _warp(self._white, still, size)
-        iris = _warp(self._iris, self._affine(pose, follow, gaze, (x0, y0)), size)
+        white = _warp(self.white, still, size)
+        iris = _warp(self.iris, self._affine(pose, follow, gaze, (x0, y0)), size)
         layered = white + (iris[..., :3] - white) * iris[..., 3:]
         return settled + (layered - settled) * moving
 
     def lashes(self, motion: SlitMotion) -> Patch | None:
         """The dark line where lids that close meet; None while they are apart."""
-        closed = 1 - motion.gap_px / self._rest_gap_px
-        strength = _LASH_STRENGTH * float(np.clip((closed - 0.4) / 0.5, 0, 1))
+        closed = 1 - motion.gap_px / self.rest_gap_px
+        strength = LASH_STRENGTH * float(np.clip((closed - 0.4) / 0.5, 0, 1))
         if strength <= 0:
             return None
-        thickness = _LASH_THICKNESS * self._width
+        thickness = LASH_THICKNESS * self.width
         distance = (motion.seam_px - 0.3 * thickness) / thickness
         taper = np.clip(1 - motion.along**4, 0, 1)
         attention = np.float32(strength) * np.exp(-distance * distance) * taper
         attention[attention < 0.02] = 0
-        colour = np.broadcast_to(self._lash_colour, (*attention.shape, 3))
+        colour = np.broadcast_to(self.lash_colour, (*attention.shape, 3))
         return Patch((motion.window[0], motion.window[1] + motion.band[0]), colour, attention)
 
     def _gaze_px(self, control: np.ndarray, pose: HeadPose) -> np.ndarray:
         """`(2,)` px that the iris moves on the picture."""
         yaw, pitch = control[_GAZE_YAW], control[_GAZE_PITCH]
         forward = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch) - 1.0])
-        moved = (self._rotation @ forward) * (1, -1, -1) * (_EYEBALL_RADIUS * self._width)
+        moved = (self.rotation @ forward) * (1, -1, -1) * (EYEBALL_RADIUS * self.width)
         return (pose.linear @ moved)[:2]
 
     def _affine(self, pose: HeadPose, follow: float, shift: np.ndarray, origin: tuple[int, int]) -> np.ndarray:
         """`(2, 3)` map from the eye's crop to the window; the eyeball goes with the skull."""
-        step = self._width
-        rest = np.array([[*self._anchor, self._depth]] * 3)
+        step = self.width
+        rest = np.array([[*self.anchor, self.depth]] * 3)
         rest[1, 0] += step
         rest[2, 1] += step
         at = rest + (pose.move(rest) - rest) * follow
-        source = (rest[:, :2] - self._origin).astype(np.float32)
+        source = (rest[:, :2] - self.origin).astype(np.float32)
         return cv2.getAffineTransform(source, (at[:, :2] + shift - origin).astype(np.float32))
 
 

@@ -77,9 +77,9 @@ class Generator:
         if self.anatomy.rest_gap_px > 0:
             opened = open_slit(self.slits["mouth"], self.field, zero, still, self._backward(zero, still), canvas)
             rest_mouth = opened[0] if opened is not None and opened[0].mask.size else None
-        self._mouth = MouthInterior(canvas, self.anatomy, rig, pictures, rest_mouth)
-        self._eyes = {side: EyeInterior(canvas, self.anatomy, side) for side in "RL"}
-        self._region = _pixel_region(self.field, canvas.size)
+        self.mouth = MouthInterior(canvas, self.anatomy, rig, pictures, rest_mouth)
+        self.eyes = {side: EyeInterior(canvas, self.anatomy, side) for side in "RL"}
+        self.region = _pixel_region(self.field, canvas.size)
         # Megabytes that are written anew each frame: fresh ones would have to be mapped by the system every time.
         self._texels = self.field.head.grid.empty_sources()
         self._moved: np.ndarray | None = None
@@ -118,10 +118,10 @@ class Generator:
             if (opened := open_slit(slit, self.field, weights, pose, backward, self.canvas)) is not None:
                 openings[name], motion = opened
                 self._lay_slit(moved, motion)
-                if name in self._eyes:
-                    lashes.append(self._eyes[name].lashes(motion))
+                if name in self.eyes:
+                    lashes.append(self.eyes[name].lashes(motion))
         sampled = time.perf_counter()
-        rgb = into_still(self.canvas.still, self._region, moved)
+        rgb = into_still(self.canvas.still, self.region, moved)
         for patch in (*self._interiors(openings, weights, control, pose), *filter(None, lashes)):
             blend(rgb, patch)
         self._interior_ms = 1e3 * (time.perf_counter() - sampled)
@@ -160,7 +160,7 @@ class Generator:
 
     def _at_pixels(self, backward: np.ndarray) -> np.ndarray:
         """The texel that each pixel of the region shows, `(h, w, 2)`, valid until the next frame."""
-        x0, y0, x1, y1 = self._region
+        x0, y0, x1, y1 = self.region
         grid = self.field.head.grid
         left, top = grid.left_top_px
         texels = grid.sources(backward, scale=self.canvas.texture_scale, out=self._texels)
@@ -179,7 +179,7 @@ class Generator:
     def _lay_slit(self, moved: np.ndarray, motion: SlitMotion, source: np.ndarray | None = None) -> None:
         """Redraw the skin round a slit with the motion of both of its sides; `moved` is changed in place."""
         x0, y0, x1, y1 = motion.window
-        left, top, right, bottom = self._region
+        left, top, right, bottom = self.region
         x_from, x_to = max(x0, left), min(x1, right)
         first, last = (int(np.clip(y0 + row, top, bottom)) for row in motion.band)
         y_from, y_to = int(np.clip(y0, top, first)), int(np.clip(y1, last, bottom))
@@ -213,9 +213,9 @@ class Generator:
                 continue
             follow = self.slits[name].follow_at_anchor
             if name == "mouth":
-                colour = self._mouth.draw(opening, weights[:rig_count], own, pose, follow)
+                colour = self.mouth.draw(opening, weights[:rig_count], own, pose, follow)
             else:
-                colour = self._eyes[name].draw(opening, control, pose, follow)
+                colour = self.eyes[name].draw(opening, control, pose, follow)
             patches.append(Patch(opening.window[:2], colour, opening.mask))
         return patches
 

@@ -14,21 +14,22 @@ from puppet.landmarks import LOWER_INNER_LIP, UPPER_INNER_LIP
 
 _AU25 = facs.INDEX["AU25"]
 _MIDDLE = len(UPPER_INNER_LIP) // 2
-_CLOSE_UPPER = 0.3  # share of a closing gap that the upper lip covers
-_PART_UPPER = 0.4
-_SEALED = 0.1  # of the widest gap: what is asked for less than this is a mouth that closes
+CLOSE_UPPER = 0.3  # share of a closing gap that the upper lip covers
+PART_UPPER = 0.4
+SEALED = 0.1  # of the widest gap: what is asked for less than this is a mouth that closes
 _BESIDE = 2  # landmarks from the corners on which lips that close must meet
-_MOST_PRESS = 0.35  # of the widest gap
-_LIPS_ALONE = 0.3  # of the widest gap: lips part so far before the jaw must help
+MOST_PRESS = 0.35  # of the widest gap
+LEAST_SHARE = 0.3  # of what presses the middle that is reckoned with beside it
+LIPS_ALONE = 0.3  # of the widest gap: lips part so far before the jaw must help
 
 
 def part_lips(weights: np.ndarray, control: np.ndarray, anatomy: Anatomy) -> np.ndarray:
     """`(K,)` weights whose gap between the inner lips is what the control's AU25 asks for."""
     wanted = control[_AU25] / facs.MAX_INTENSITY * anatomy.open_gap_px
-    opens = _opening_px(anatomy)
+    opens = opening_px(anatomy)
     gap = anatomy.rest_gap_px + float(weights @ opens)
     if gap < 0:  # lips pressed together: they stay so until they are asked to part
-        gap *= float(np.clip(wanted / (_SEALED * anatomy.open_gap_px), 0, 1))
+        gap *= float(np.clip(wanted / (SEALED * anatomy.open_gap_px), 0, 1))
     missing = wanted - gap
     out = weights.copy()
     jaw, seal, rise, fall = (anatomy.actions.index(n) for n in ("AU26", "seal", "upper_gap", "lower_gap"))
@@ -37,16 +38,16 @@ def part_lips(weights: np.ndarray, control: np.ndarray, anatomy: Anatomy) -> np.
         by_jaw = min(-missing, max(0.0, float(weights[jaw] * opens[jaw])))
         out[seal] = by_jaw / max(-opens[seal], 1e-3)
         rest = (missing + by_jaw) / anatomy.open_gap_px
-        out[rise] += rest * _CLOSE_UPPER
-        out[fall] += rest * (1 - _CLOSE_UPPER)
-        sealed = 1 - float(np.clip(wanted / (_SEALED * anatomy.open_gap_px), 0, 1))
+        out[rise] += rest * CLOSE_UPPER
+        out[fall] += rest * (1 - CLOSE_UPPER)
+        sealed = 1 - float(np.clip(wanted / (SEALED * anatomy.open_gap_px), 0, 1))
         press = sealed * _gap_beside_middle(out, wanted, anatomy) / anatomy.open_gap_px
-        out[rise] -= press * _CLOSE_UPPER
-        out[fall] -= press * (1 - _CLOSE_UPPER)
+        out[rise] -= press * CLOSE_UPPER
+        out[fall] -= press * (1 - CLOSE_UPPER)
         return out
-    by_lips = min(missing, _LIPS_ALONE * anatomy.open_gap_px)
-    out[rise] += by_lips / anatomy.open_gap_px * _PART_UPPER
-    out[fall] += by_lips / anatomy.open_gap_px * (1 - _PART_UPPER)
+    by_lips = min(missing, LIPS_ALONE * anatomy.open_gap_px)
+    out[rise] += by_lips / anatomy.open_gap_px * PART_UPPER
+    out[fall] += by_lips / anatomy.open_gap_px * (1 - PART_UPPER)
     out[jaw] += (missing - by_lips) / opens[jaw]
     return out
 
@@ -56,21 +57,26 @@ def _gap_beside_middle(weights: np.ndarray, wanted_px: float, anatomy: Anatomy) 
 
     Actions that raise the upper lip's sides (AU09, AU10) leave gaps there when the middle is sealed.
     """
+    at_rest, opens = openings_beside_px(anatomy)
+    excess = weights @ opens
+    if anatomy.rest_gap_px > wanted_px:
+        excess = excess + at_rest * (1 - wanted_px / anatomy.rest_gap_px)
+    rise, fall = (anatomy.actions.index(name) for name in ("upper_gap", "lower_gap"))
+    shares = (CLOSE_UPPER * opens[rise] + (1 - CLOSE_UPPER) * opens[fall]) / anatomy.open_gap_px
+    needed = float((excess / np.maximum(shares, LEAST_SHARE)).max())
+    return float(np.clip(needed, 0, MOST_PRESS * anatomy.open_gap_px))
+
+
+def openings_beside_px(anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray]:
+    """`(n,)` px between the inner lips at rest beside the middle and at it, and what each action adds `(K, n)`."""
     places = slice(_BESIDE, len(UPPER_INNER_LIP) - _BESIDE)
     upper, lower = list(UPPER_INNER_LIP[places]), list(LOWER_INNER_LIP[places])
     down = _down(anatomy)
-    opens = (anatomy.action_px[:, lower, :2] - anatomy.action_px[:, upper, :2]) @ down  # [K, n]
-    excess = weights @ opens
-    if anatomy.rest_gap_px > wanted_px:
-        at_rest = (anatomy.points_px[lower, :2] - anatomy.points_px[upper, :2]) @ down
-        excess = excess + at_rest * (1 - wanted_px / anatomy.rest_gap_px)
-    rise, fall = (anatomy.actions.index(name) for name in ("upper_gap", "lower_gap"))
-    shares = (_CLOSE_UPPER * opens[rise] + (1 - _CLOSE_UPPER) * opens[fall]) / anatomy.open_gap_px
-    needed = float((excess / np.maximum(shares, 0.3)).max())
-    return float(np.clip(needed, 0, _MOST_PRESS * anatomy.open_gap_px))
+    at_rest = (anatomy.points_px[lower, :2] - anatomy.points_px[upper, :2]) @ down
+    return at_rest, (anatomy.action_px[:, lower, :2] - anatomy.action_px[:, upper, :2]) @ down
 
 
-def _opening_px(anatomy: Anatomy) -> np.ndarray:
+def opening_px(anatomy: Anatomy) -> np.ndarray:
     """`(K,)` px that each column at weight 1 parts the middle of the inner lips."""
     upper = anatomy.action_px[:, UPPER_INNER_LIP[_MIDDLE], :2]
     lower = anatomy.action_px[:, LOWER_INNER_LIP[_MIDDLE], :2]

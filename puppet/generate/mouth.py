@@ -24,7 +24,7 @@ from puppet.tensors import BYTES, REAL, Layout, read_tensors
 
 DEFAULT_PATH = Path(__file__).parent.parent / "models" / "mouth.safetensors"
 
-_CAVITY = np.array([36.0, 13.0, 12.0], np.float32)
+CAVITY = np.array([36.0, 13.0, 12.0], np.float32)
 _OWN_UPPER_CM = 1.0  # this much of an open mouth below the upper lip is upper teeth, the rest goes with the jaw
 _TONGUE_FOLLOWS = 0.6  # of the jaw's motion: its root hangs from the skull
 _TONGUE_LIGHT = 1.45  # the rig's is rendered in the shade of a mouth that is closed
@@ -112,7 +112,7 @@ class MouthInterior:
             )
         self._anatomy = anatomy
         self._pictures = pictures
-        self._picture_anchors = pictures.anchors_in_picture()
+        self.picture_anchors = pictures.anchors_in_picture()
         fit = anatomy.fit
         own = rig.points(fit.identity, np.zeros(len(rig.actions)))
         width = np.linalg.norm(own[291] - own[61]) / np.linalg.norm(rig.mean_cm[291] - rig.mean_cm[61])
@@ -121,14 +121,14 @@ class MouthInterior:
         anchors = (pictures.anchor_cm - rig.mean_cm[13]) * size + own[13]
         posed = rig.points(fit.identity, fit.weights)[13]
         residual = anatomy.points_px[13] - fit.project(posed)
-        self._anchors_px = fit.project(anchors) + residual
-        self._upper_action_px = (size * pictures.upper_action_cm @ to_px) * _IMAGE
-        self._lower_action_px = (size * pictures.lower_action_cm @ to_px) * _IMAGE
-        self._light = _mouth_light(canvas, anatomy)
-        self._layers = {name: self._lit(getattr(pictures, name)) for name in ("upper", "lower", "tongue")}
-        self._layers["tongue"][..., :3] *= _TONGUE_LIGHT
-        self._own = _own_mouth(canvas, anatomy, rest) if rest is not None else None
-        self._px_per_cm = fit.scale_px_per_cm
+        self.anchors_px = fit.project(anchors) + residual
+        self.upper_action_px = (size * pictures.upper_action_cm @ to_px) * _IMAGE
+        self.lower_action_px = (size * pictures.lower_action_cm @ to_px) * _IMAGE
+        self.light = _mouth_light(canvas, anatomy)
+        self.layers = {name: self._lit(getattr(pictures, name)) for name in ("upper", "lower", "tongue")}
+        self.layers["tongue"][..., :3] *= _TONGUE_LIGHT
+        self.own = _own_mouth(canvas, anatomy, rest) if rest is not None else None
+        self.px_per_cm = fit.scale_px_per_cm
 
     def draw(
         self, opening: Opening, weights: np.ndarray, rest_weights: np.ndarray, pose: HeadPose, follow: float
@@ -141,16 +141,16 @@ class MouthInterior:
         size = (x1 - x0, y1 - y0)
         shade = self._shade(opening)
         out = np.empty((size[1], size[0], 3), np.float32)
-        out[:] = _CAVITY * self._light
+        out[:] = CAVITY * self.light
         total = weights + rest_weights
-        upper = self._affine(self._upper_action_px, total, pose, follow, (x0, y0))
-        lower = self._affine(self._lower_action_px, total, pose, follow, (x0, y0))
+        upper = self._affine(self.upper_action_px, total, pose, follow, (x0, y0))
+        lower = self._affine(self.lower_action_px, total, pose, follow, (x0, y0))
         tongue = upper + (lower - upper) * _TONGUE_FOLLOWS
         for name, matrix in (("tongue", tongue), ("lower", lower), ("upper", upper)):
-            layer = cv2.warpAffine(self._layers[name], matrix, size, flags=cv2.INTER_LINEAR)
+            layer = cv2.warpAffine(self.layers[name], matrix, size, flags=cv2.INTER_LINEAR)
             out = layer[..., :3] + out * (1 - layer[..., 3:])
         out *= shade[..., None]
-        if self._own is not None:
+        if self.own is not None:
             out = self._lay_own(out, weights, pose, follow, (x0, y0), size)
         return out
 
@@ -158,9 +158,9 @@ class MouthInterior:
         self, action_px: np.ndarray, weights: np.ndarray, pose: HeadPose, follow: float, origin: tuple[int, int]
     ) -> np.ndarray:
         """`(2, 3)` map from a picture to the window."""
-        rest = self._anchors_px
+        rest = self.anchors_px
         at = rest + np.tensordot(weights, action_px, 1) @ pose.linear.T + (pose.move(rest) - rest) * follow
-        return cv2.getAffineTransform(self._picture_anchors, (at[:, :2] - origin).astype(np.float32))
+        return cv2.getAffineTransform(self.picture_anchors, (at[:, :2] - origin).astype(np.float32))
 
     def _lay_own(
         self,
@@ -172,9 +172,9 @@ class MouthInterior:
         size: tuple[int, int],
     ) -> np.ndarray:
         """Lay the portrait's own teeth over the rig's: first what goes with the jaw, then what stays with the skull."""
-        own = self._own
-        rest = self._anchors_px
-        for alpha, action_px in ((own.lower_alpha, self._lower_action_px), (own.upper_alpha, self._upper_action_px)):
+        own = self.own
+        rest = self.anchors_px
+        for alpha, action_px in ((own.lower_alpha, self.lower_action_px), (own.upper_alpha, self.upper_action_px)):
             at = rest + np.tensordot(weights, action_px, 1) @ pose.linear.T + (pose.move(rest) - rest) * follow
             source = (rest[:, :2] - own.origin).astype(np.float32)
             matrix = cv2.getAffineTransform(source, (at[:, :2] - origin).astype(np.float32))
@@ -185,8 +185,8 @@ class MouthInterior:
 
     def _shade(self, opening: Opening) -> np.ndarray:
         """`(rows, columns)` light inside: less under the upper lip, at the corners and in a narrow gap."""
-        under_lip = np.clip(opening.depth_px / (0.3 * self._px_per_cm), 0, 1)
-        wide = np.clip(opening.gap_px.max() / (0.8 * self._px_per_cm), 0, 1)
+        under_lip = np.clip(opening.depth_px / (0.3 * self.px_per_cm), 0, 1)
+        wide = np.clip(opening.gap_px.max() / (0.8 * self.px_per_cm), 0, 1)
         across = np.minimum(np.abs(opening.along), 1)
         return (0.7 + 0.3 * under_lip) * (1 - 0.55 * across * across * across) * (0.85 + 0.15 * wide)
 
@@ -194,7 +194,7 @@ class MouthInterior:
         """Premultiplied float32 RGBA in the portrait's light."""
         rgba = picture.astype(np.float32)
         alpha = rgba[..., 3:] / 255
-        return np.concatenate([rgba[..., :3] * self._light * alpha, alpha], -1)
+        return np.concatenate([rgba[..., :3] * self.light * alpha, alpha], -1)
 
 
 def _mouth_light(canvas: Canvas, anatomy: Anatomy) -> np.ndarray:

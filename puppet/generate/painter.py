@@ -24,9 +24,9 @@ _FEATURES = ("near", "deep", "style")
 # Axes after the batch, as the file has them. The batch is fixed to the region's crops: that compiles to faster code.
 _PORTRAIT_INPUTS = {"rest": (None,) * 3}
 _PAINT_INPUTS = {"moved": (None,) * 3, "actions": (None,), "near": (None,) * 3, "deep": (None,) * 3, "style": (None,)}
-_CLOSING_EYE = (0.1, 0.4)  # share of the portrait's own opening that a lid has covered
-_OPENING_MOUTH_PX = (30.0, 150.0)  # of the crop's pixels
-_LEAST_ATTENTION = 1.5 / 255  # under this a patch changes no grey level
+CLOSING_EYE = (0.1, 0.4)  # share of the portrait's own opening that a lid has covered
+OPENING_MOUTH_PX = (30.0, 150.0)  # of the crop's pixels
+LEAST_ATTENTION = 1.5 / 255  # under this a patch changes no grey level
 
 
 class TextureNetworks:
@@ -52,6 +52,7 @@ class TextureNetworks:
         """
         load = load or partial(engines.load, backend=engine, device=device)
         self._engines: dict[str, tuple[engines.Engine, engines.Engine]] = {}
+        self._paths: dict[str, Path] = {}
         for region in regions:
             paths = [Path(folder) / f"texture_{region}_{part}.onnx" for part in ("portrait", "paint")]
             for path in paths:
@@ -66,6 +67,7 @@ class TextureNetworks:
             ]
             portrait, paint = (load(path, shapes=fixed) for path, fixed in zip(paths, shapes, strict=True))
             self._engines[region] = (portrait, paint)
+            self._paths[region] = paths[1]
 
     def prepare(self, rest: MotionPicture) -> PortraitPainter:
         """The painter of one portrait, which is given at rest."""
@@ -76,8 +78,8 @@ class TextureNetworks:
                 continue
             rows, columns = SHAPES[region].seen
             planes = np.stack([crop.network_input()[:4, rows, columns] for crop in crops])
-            memories[region] = _Memory(portrait.run({"rest": planes}), crops)
-        return PortraitPainter({name: pair[1] for name, pair in self._engines.items()}, memories)
+            memories[region] = Memory(portrait.run({"rest": planes}), crops)
+        return PortraitPainter({name: pair[1] for name, pair in self._engines.items()}, memories, self._paths)
 
     def close(self) -> None:
         for pair in self._engines.values():
@@ -86,7 +88,7 @@ class TextureNetworks:
 
 
 @dataclass(frozen=True)
-class _Memory:
+class Memory:
     """What is kept of one portrait's region: features, and its own crops to know it by."""
 
     features: dict[str, np.ndarray]
@@ -103,22 +105,27 @@ class _Memory:
                 amounts.append(0.0)
             elif region == "eye":
                 covered = 1 - float(crop.mask.sum()) / max(float(rest.mask.sum()), 1.0)
-                amounts.append(_ramp(covered, *_CLOSING_EYE))
+                amounts.append(_ramp(covered, *CLOSING_EYE))
             else:
-                amounts.append(_ramp(float(crop.mask.sum()), *_OPENING_MOUTH_PX))
+                amounts.append(_ramp(float(crop.mask.sum()), *OPENING_MOUTH_PX))
         return amounts
 
 
 class PortraitPainter:
-    """Paints one portrait's frames; made by `TextureNetworks.prepare`, whose engines it borrows."""
+    """Paints one portrait's frames; made by `TextureNetworks.prepare`, whose engines it borrows.
 
-    def __init__(self, networks: dict[str, engines.Engine], memories: dict[str, _Memory]) -> None:
-        self._networks, self._memories = networks, memories
+    `memories` has the regions that are painted, `model_paths` their networks' files.
+    """
+
+    def __init__(
+        self, networks: dict[str, engines.Engine], memories: dict[str, Memory], model_paths: dict[str, Path]
+    ) -> None:
+        self._networks, self.memories, self.model_paths = networks, memories, model_paths
 
     def paint(self, picture: MotionPicture, control: np.ndarray) -> list[Patch]:
         """Colour and attention round the mouth and the eyes; nothing where the crop is the portrait's own."""
         patches = []
-        for region, memory in self._memories.items():
+        for region, memory in self.memories.items():
             crops = [cut(picture, slit) for slit in SLITS[region]]
             amounts = memory.amounts(region, crops)
             if not any(amounts):
@@ -136,7 +143,7 @@ class PortraitPainter:
         """Nothing to let go: the engines serve other portraits too."""
 
     def _run(
-        self, region: str, memory: _Memory, crops: list[RegionCrop | None], control: np.ndarray
+        self, region: str, memory: Memory, crops: list[RegionCrop | None], control: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         shape = SHAPES[region]
         rows, columns = shape.seen
@@ -158,7 +165,7 @@ def _patch(
     change: np.ndarray, attention: np.ndarray, crop: RegionCrop, shape: RegionShape, picture: MotionPicture
 ) -> Patch | None:
     """The change is laid over the picture's own pixels: what the network keeps stays as sharp as it was."""
-    x, y, width, height = cv2.boundingRect((attention[0] > _LEAST_ATTENTION).astype(np.uint8))
+    x, y, width, height = cv2.boundingRect((attention[0] > LEAST_ATTENTION).astype(np.uint8))
     if not width:
         return None
     planes = cv2.merge([*change, attention[0]])
@@ -170,5 +177,5 @@ def _patch(
     (x, y), planes = laid
     height, width = planes.shape[:2]
     cover = planes[..., 3]
-    cover[cover < _LEAST_ATTENTION] = 0
+    cover[cover < LEAST_ATTENTION] = 0
     return Patch((x, y), picture.rgb[y : y + height, x : x + width] + planes[..., :3], cover)

@@ -55,7 +55,7 @@ SLITS = {"mouth": ("mouth",), "eye": ("R", "L")}
 ACTION_NAMES = (*facs.INTENSITY_NAMES, *facs.GAZE_NAMES)
 """Columns of a network's `actions`, in order."""
 ACTION_COUNT = len(ACTION_NAMES)
-_FEWEST_PX = 8.0  # a slit narrower than this has turned away
+FEWEST_PX = 8.0  # a slit narrower than this has turned away
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def cut(picture: MotionPicture, slit: str) -> RegionCrop | None:
     """The region round a slit ('mouth', 'R' or 'L'); None where the slit has left the picture or turned away."""
     shape = MOUTH_SHAPE if slit == "mouth" else EYE_SHAPE
     corners = picture.corners[slit]
-    if slit not in picture.openings or np.linalg.norm(corners[1] - corners[0]) < _FEWEST_PX:
+    if slit not in picture.openings or np.linalg.norm(corners[1] - corners[0]) < FEWEST_PX:
         return None
     crop_from_frame = region_frame(corners, shape, is_mirrored=slit == "L")
     mask, depth = _opening_planes(picture.openings[slit], crop_from_frame, shape)
@@ -105,8 +105,7 @@ def region_frame(corners: np.ndarray, shape: RegionShape, *, is_mirrored: bool) 
 def sample(rgb: np.ndarray, crop_from_frame: np.ndarray, shape: RegionShape) -> np.ndarray:
     """`(h, w, 3)` uint8 crop of a picture, filtered where it shrinks."""
     zoom = float(np.sqrt(abs(np.linalg.det(crop_from_frame[:, :2]))))
-    step = int(1 / zoom + 0.25)
-    if step >= 2:
+    if (step := shrink_step(zoom)) >= 2:
         x0, y0, x1, y1 = _footprint(crop_from_frame, (0, 0, shape.width, shape.height), rgb.shape)
         width, height = max(1, (x1 - x0) // step), max(1, (y1 - y0) // step)
         box = rgb[y0 : y0 + height * step, x0 : x0 + width * step]
@@ -116,6 +115,11 @@ def sample(rgb: np.ndarray, crop_from_frame: np.ndarray, shape: RegionShape) -> 
         crop_from_frame = crop_from_frame @ frame_from_small
     size = (shape.width, shape.height)
     return cv2.warpAffine(rgb, crop_from_frame, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def shrink_step(zoom: float) -> int:
+    """How many of a picture's pixels are averaged into one before it is sampled at `zoom`; under 2: none."""
+    return int(1 / zoom + 0.25)
 
 
 def lay_back(
@@ -142,15 +146,19 @@ def lay_back(
 
 def action_input(control: np.ndarray, *, is_mirrored: bool) -> np.ndarray:
     """`(ACTION_COUNT,)` float32: intensities 0-1 and gaze as a network sees them; mirrored, left and right change."""
+    places, scale = action_columns(is_mirrored=is_mirrored)
+    return control[places].astype(np.float32) * scale
+
+
+def action_columns(*, is_mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Places `(ACTION_COUNT,)` int64 in a control of a network's actions, and what each is multiplied by, float32."""
     names = ACTION_NAMES
-    out = control[[facs.INDEX[name] for name in names]].astype(np.float32)
-    out[: facs.INTENSITY_COUNT] /= facs.MAX_INTENSITY
-    if not is_mirrored:
-        return out
-    other = [names.index(_other_side(name)) for name in names]
-    out = out[other]
-    out[names.index("gaze_yaw_rad")] *= -1
-    return out
+    scale = np.ones(len(names), np.float32)
+    scale[: facs.INTENSITY_COUNT] /= facs.MAX_INTENSITY
+    if is_mirrored:
+        scale[names.index("gaze_yaw_rad")] = -1
+        names = tuple(_other_side(name) for name in names)
+    return np.array([facs.INDEX[name] for name in names]), scale
 
 
 def _other_side(name: str) -> str:

@@ -19,14 +19,14 @@ from puppet.generate.motion import HeadPose, forward_displacement, invert
 
 _WINDOW_MARGIN = 0.22  # share of the window over which it fades into the head's field
 _SPLINE_STEPS = 4
-_SEAM_PX = 1.5  # closed edges melt into each other over this
-_CORNER_PX = 3.0
-_BAND_PX = 3
-_LEAST_GAP_PX = 0.4
+SEAM_PX = 1.5  # closed edges melt into each other over this
+CORNER_PX = 3.0
+BAND_PX = 3
+LEAST_GAP_PX = 0.4
 _STATION_PX = 0.25
 _SMOOTH_PX = 7  # the inverse motion is known by cells, which would show as steps
 _STRETCHED_GAP_PX = 4.0  # from here on skin next to an edge may be stretched across it
-_ITERATIONS, _REACH = 12, 9  # skin next to an edge may stretch to three times its length
+ITERATIONS, REACH = 12, 9  # skin next to an edge may stretch to three times its length
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def open_slit(
     forward = forward_displacement(slit.position, slit.follow, moved, pose)
     forward -= travel
     forward *= 1 / cell
-    backward = invert(forward, iterations=_ITERATIONS, reach=_REACH)
+    backward = invert(forward, iterations=ITERATIONS, reach=REACH)
     backward *= cell
     backward -= travel
     head = field.head.grid
@@ -219,7 +219,7 @@ def open_slit(
         texels = grid.sources(half, scale=canvas.texture_scale, travel=(int(travel[0]), int(travel[1])), rows=rows)
         shown.append(texels[:, x0 - left : x1 - left])
     beyond = None
-    if slit.edges_part and seam.gap.max() > _LEAST_GAP_PX:
+    if slit.edges_part and seam.gap.max() > LEAST_GAP_PX:
         beyond = _beyond_edges(slit.rest, shown[0][first:], shown[1][: last - first], seam, canvas.texture_scale)
     return _opening(seam, slit.edge_inset_px, beyond), SlitMotion(
         seam.window,
@@ -286,8 +286,8 @@ def _seam(edges: Edges, window: tuple[int, int, int, int]) -> _Seam:
     x0, y0, x1, y1 = window
     heights = np.concatenate([edges.upper, edges.lower]) @ edges.axes[:, 1] + edges.centre[1]
     tilt = abs(float(edges.axes[0, 1])) * (x1 - x0) / 2
-    first = int(np.clip(heights.min() - _BAND_PX - tilt, y0, y1 - 1)) - y0
-    last = int(np.clip(heights.max() + _BAND_PX + tilt, y0 + first + 1, y1)) - y0
+    first = int(np.clip(heights.min() - BAND_PX - tilt, y0, y1 - 1)) - y0
+    last = int(np.clip(heights.max() + BAND_PX + tilt, y0 + first + 1, y1)) - y0
     offset = np.array([x0, y0 + first], np.float32) - edges.centre
     along, across = (
         axis[0] * (np.arange(x1 - x0, dtype=np.float32) + offset[0])
@@ -298,9 +298,9 @@ def _seam(edges: Edges, window: tuple[int, int, int, int]) -> _Seam:
     # Where the edges have crossed they press on each other: neither may show what lies between them.
     gap = np.maximum(lower_at - upper_at, 0)
     middle = (upper_at + lower_at) / 2
-    below = _unit((across - middle) / _SEAM_PX + 0.5)
+    below = _unit((across - middle) / SEAM_PX + 0.5)
     # Beyond the corners both sides are one skin.
-    below += (0.5 - below) * _unit((np.abs(along) - edges.width / 2) / _CORNER_PX)
+    below += (0.5 - below) * _unit((np.abs(along) - edges.width / 2) / CORNER_PX)
     return _Seam(edges, window, (first, last), along, across, upper_at, middle, gap, below)
 
 
@@ -321,7 +321,7 @@ def _beyond_edges(rest: Edges, upper: np.ndarray, lower: np.ndarray, seam: _Seam
 
 def _opening(seam: _Seam, inset_px: float, beyond: np.ndarray | None) -> Opening:
     """What lies between the edges, and what shows the portrait `beyond` its edges by more than a pixel."""
-    if seam.gap.max() <= _LEAST_GAP_PX:
+    if seam.gap.max() <= LEAST_GAP_PX:
         nothing = np.zeros((0, 0), np.float32)
         return Opening((0, 0, 0, 0), nothing, nothing, nothing, nothing)
     edges, gap = seam.edges, seam.gap
@@ -331,11 +331,11 @@ def _opening(seam: _Seam, inset_px: float, beyond: np.ndarray | None) -> Opening
     cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
     mask = cv2.blur(mask, (3, 3))
     # A gap thinner than a pixel and a half fades away instead of drawing a line.
-    cover = mask * (_unit((gap - _LEAST_GAP_PX) / 1.2) / 255)
+    cover = mask * (_unit((gap - LEAST_GAP_PX) / 1.2) / 255)
     if beyond is not None:
         wide = _unit((gap - _STRETCHED_GAP_PX) / _STRETCHED_GAP_PX)
         cover = np.maximum(
-            cover, _unit(beyond - 0.5) * wide * _unit((edges.width / 2 - np.abs(seam.along)) / _CORNER_PX)
+            cover, _unit(beyond - 0.5) * wide * _unit((edges.width / 2 - np.abs(seam.along)) / CORNER_PX)
         )
     left, top, columns, rows = cv2.boundingRect((cover > 0).astype(np.uint8))
     box = (slice(top, top + rows), slice(left, left + columns))
@@ -356,11 +356,11 @@ def _outline(upper_curve: np.ndarray, lower_curve: np.ndarray, inset_px: float) 
 
 def _spline(edge: np.ndarray) -> np.ndarray:
     """A Catmull-Rom curve `(m, 2)` through an edge's `(n, 2)` points."""
-    return _spline_matrix(len(edge)) @ edge
+    return spline_matrix(len(edge)) @ edge
 
 
 @lru_cache(maxsize=8)
-def _spline_matrix(n: int) -> np.ndarray:
+def spline_matrix(n: int) -> np.ndarray:
     """`(m, n)` float32: weights of n points in the points of the curve through them."""
     edge = np.eye(n, dtype=np.float32)
     padded = np.concatenate([2 * edge[:1] - edge[1:2], edge, 2 * edge[-1:] - edge[-2:-1]])

@@ -1,0 +1,72 @@
+"""The whole generator as one module: a control in, a finished picture out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from puppet.generate.generator import Generator
+from puppet.generate.graph.control import HeadPoseStep, WeightsStep
+from puppet.generate.graph.eyes import Eyes
+from puppet.generate.graph.motion import HeadMotion, Texture
+from puppet.generate.graph.mouth import Mouth
+from puppet.generate.graph.sampling import Region, constant
+from puppet.generate.graph.slit import SlitBatch
+
+EYES = ("R", "L")
+
+
+class GeneratorGraph(nn.Module):
+    """One portrait, all its pictures and fields inside as constants.
+
+    Made from a prepared generator (its baseline set), which it does not keep.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        canvas, slits = generator.canvas, generator.slits
+        self.region = Region(generator.region)
+        self.pose = HeadPoseStep(generator)
+        self.weights = WeightsStep(generator)
+        self.head = HeadMotion(generator, self.region)
+        self.texture = Texture(canvas)
+        self.mouth_slit = SlitBatch([slits["mouth"]], generator, self.region)
+        self.mouth = Mouth(generator, slits["mouth"].follow_at_anchor)
+        self.eye_slits = SlitBatch([slits[side] for side in EYES], generator, self.region)
+        self.eyes = Eyes([generator.eyes[side] for side in EYES], [slits[side].follow_at_anchor for side in EYES])
+        x0, y0, x1, y1 = generator.region
+        still = constant(canvas.still)
+        for name, part in {
+            "above": still[:y0],
+            "left": still[y0:y1, :x0],
+            "right": still[y0:y1, x1:],
+            "below": still[y1:],
+        }.items():
+            self.register_buffer(name, part.contiguous())
+
+    def forward(self, control: Tensor) -> Tensor:
+        """`(H, W, 3)` uint8 RGB of a control `(SIZE,)` float32."""
+        return self.picture(control).to(torch.uint8)
+
+    def picture(self, control: Tensor) -> Tensor:
+        """The same as whole numbers in float32, for compilers that write no uint8."""
+        pose, weights = self.pose(control), self.weights(control)
+        around = self.head.backward(weights, pose)
+        flat = self.region.flat(self.texture(*self.head.shown(around)))
+        window, skin, opening = self.mouth_slit(weights, pose, around, self.texture)
+        flat = self._lay(flat, window.places, self.mouth(skin, window, opening, weights, pose))
+        window, skin, opening = self.eye_slits(weights, pose, around, self.texture)
+        flat = self._lay(flat, window.places, self.eyes(skin, window, opening, control, pose))
+        return self._into_still(self.region.picture(flat).round())
+
+    def _lay(self, flat: Tensor, places: Tensor, windows: Tensor) -> Tensor:
+        return self.region.write(flat, places, windows.transpose(0, 1).reshape(3, -1))
+
+    def _into_still(self, region: Tensor) -> Tensor:
+        """`(H, W, 3)` picture: outside the region the portrait's own pixels."""
+        moved = region[0].permute(1, 2, 0)
+        if self.left.shape[1] or self.right.shape[1]:
+            moved = torch.cat([part for part in (self.left, moved, self.right) if part.shape[1]], 1)
+        if self.above.shape[0] or self.below.shape[0]:
+            moved = torch.cat([part for part in (self.above, moved, self.below) if part.shape[0]], 0)
+        return moved.contiguous()

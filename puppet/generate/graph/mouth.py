@@ -1,0 +1,90 @@
+"""Mouth: what shows between the lips. What `puppet.generate.mouth` does."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from puppet import facs
+from puppet.generate import mouth as reference
+from puppet.generate.anatomy import weights_of
+from puppet.generate.graph.control import Pose
+from puppet.generate.graph.eyes import unwarp
+from puppet.generate.graph.sampling import blend, constant, sample, unit
+from puppet.generate.graph.slit import Opening, Window
+
+
+class Mouth(nn.Module):
+    """Draws teeth, gums and tongue into the opening of a mouth; a batch of one."""
+
+    def __init__(self, generator, follow: float) -> None:
+        super().__init__()
+        mouth = generator.mouth
+        self._follow, self._px_per_cm = follow, mouth.px_per_cm
+        self._count = generator.anatomy.rig_count
+        own_weights = weights_of(generator.baseline, facs.rest(), generator.anatomy)[: self._count]
+        layers = {name: layer.transpose(2, 0, 1)[None] for name, layer in mouth.layers.items()}
+        buffers = {
+            "own_weights": own_weights,
+            "anchors_px": mouth.anchors_px,
+            "upper_action_px": mouth.upper_action_px.reshape(self._count, -1),
+            "lower_action_px": mouth.lower_action_px.reshape(self._count, -1),
+            "with_jaw": np.concatenate([layers["tongue"], layers["lower"]], 1),
+            "with_skull": layers["upper"],
+            "cavity": (reference.CAVITY * mouth.light)[None, :, None, None],
+            "picture_solver": _solver(mouth.picture_anchors),
+        }
+        self._has_own = mouth.own is not None
+        if mouth.own is not None:
+            x, y = mouth.own.origin
+            # A ring round the crop: its colours go on beyond it, its cover does not.
+            buffers["own_solver"] = _solver(mouth.anchors_px[:, :2] - (x - 1, y - 1))
+            for name, alpha in (("own_lower", mouth.own.lower_alpha), ("own_upper", mouth.own.upper_alpha)):
+                rgb = np.pad(mouth.own.rgb, ((1, 1), (1, 1), (0, 0)), mode="edge")
+                buffers[name] = np.dstack([rgb, np.pad(alpha, 1)]).transpose(2, 0, 1)[None]
+        for name, values in buffers.items():
+            self.register_buffer(name, constant(values))
+
+    def forward(self, skin: Tensor, window: Window, opening: Opening, weights: Tensor, pose: Pose) -> Tensor:
+        """The window `(1, 3, rows, columns)` with the mouth laid over the skin."""
+        beyond = weights[: self._count]
+        total = beyond + self.own_weights
+        jaw = sample(
+            self.with_jaw, *self._from(self.lower_action_px, total, pose, self.picture_solver, window), padding="zeros"
+        )
+        skull = sample(
+            self.with_skull,
+            *self._from(self.upper_action_px, total, pose, self.picture_solver, window),
+            padding="zeros",
+        )
+        colour = self.cavity
+        for layer in (jaw[:, :4], jaw[:, 4:], skull):  # tongue, lower and upper teeth
+            colour = layer[:, :3] + colour * (1 - layer[:, 3:])
+        colour = colour * self._shade(opening)[:, None]
+        if self._has_own:
+            for own, action_px in ((self.own_lower, self.lower_action_px), (self.own_upper, self.upper_action_px)):
+                layer = sample(own, *self._from(action_px, beyond, pose, self.own_solver, window))
+                colour = colour + (layer[:, :3] - colour) * layer[:, 3:]
+        return blend(skin, colour, opening.mask[:, None])
+
+    def _from(
+        self, action_px: Tensor, weights: Tensor, pose: Pose, solver: Tensor, window: Window
+    ) -> tuple[Tensor, Tensor]:
+        """Where the window's pixels lie in a picture that three anchors carry."""
+        moved = (weights @ action_px).reshape(3, 3) @ pose.linear.T
+        at = (self.anchors_px + moved + pose.travel(self.anchors_px) * self._follow)[:, :2]
+        canvas_from_picture = (solver @ at).T  # [2, 3]
+        return unwarp(window, canvas_from_picture[None, :, :2], canvas_from_picture[None, :, 2])
+
+    def _shade(self, opening: Opening) -> Tensor:
+        """`(1, rows, columns)` light inside: less under the upper lip, at the corners and in a narrow gap."""
+        under_lip = unit(opening.depth_px / (0.3 * self._px_per_cm))
+        wide = unit(opening.gap_px / (0.8 * self._px_per_cm))
+        across = opening.along.abs().clamp(max=1)
+        return (0.7 + 0.3 * under_lip) * (1 - 0.55 * across * across * across) * (0.85 + 0.15 * wide)[:, None, None]
+
+
+def _solver(points: np.ndarray) -> np.ndarray:
+    """`(3, 3)` that turns where three points `(3, 2)` lie into the affine map that takes them there, transposed."""
+    return np.linalg.inv(np.concatenate([points, np.ones((3, 1))], 1).astype(np.float64))

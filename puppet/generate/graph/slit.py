@@ -1,0 +1,244 @@
+"""Slits: skin on both sides of the mouth and of the eyes, and the opening between. What `puppet.generate.slit` does.
+
+Slits of one kind (both eyes) are one batch. Each is drawn in a window of fixed size that goes along with the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from puppet.generate import slit as reference
+from puppet.generate.graph.control import Pose
+from puppet.generate.graph.motion import Inversion, Texture, displace
+from puppet.generate.graph.sampling import Region, constant, sample, unit
+from puppet.generate.slit import Slit
+
+_TABLE = 256
+"""Places along the slit at which its edges' heights are worked out; pixels look them up."""
+
+_EDGE_OUT_PX, _EDGE_WIDTH_PX = 0.66, 1.5
+"""The ramp that `cv2.fillPoly` draws along a smooth outline, on average: it lies outside the polygon, and snaps to whole
+rows where the outline is level (which is not repeated here)."""
+
+
+class Window(NamedTuple):
+    """Whole canvas pixels of N windows: `x` `(N, 1, columns)`, `y` `(N, rows, 1)`, and where they lie in the region.
+
+    `places` `(N * rows * columns,)`, see `Region.places`.
+    """
+
+    x: Tensor
+    y: Tensor
+    places: Tensor
+
+
+class Opening(NamedTuple):
+    """`slit.Opening` and what `slit.SlitMotion` adds, `(N, rows, columns)` of a window; `gap_px` `(N,)` the widest."""
+
+    mask: Tensor
+    depth_px: Tensor
+    gap: Tensor
+    along: Tensor
+    seam_px: Tensor
+    in_band: Tensor
+    gap_px: Tensor
+
+
+class SlitBatch(nn.Module):
+    """N slits of one kind."""
+
+    def __init__(self, slits: Sequence[Slit], generator, region: Region) -> None:
+        super().__init__()
+        self.count = len(slits)
+        self._canvas = generator.canvas.size
+        self._head_cell = generator.field.head.grid.cell_px
+        self._shape = shape = tuple(max(s.grid.shape[axis] for s in slits) for axis in (0, 1))
+        window = tuple(max(s.grid.shape[axis] * s.grid.cell_px for s in slits) for axis in (0, 1))
+        self.region = region
+        self.invert = Inversion(2 * shape[0], shape[1], iterations=reference.ITERATIONS, reach=reference.REACH)
+        actions = len(generator.anatomy.actions)
+        buffers = {
+            "position": [_padded_halves(s.position, s, shape).reshape(3, -1) for s in slits],
+            "follow": [_padded_halves(s.follow[None], s, shape).reshape(1, -1) for s in slits],
+            "cell_px": [np.full((1, 1, 1), s.grid.cell_px) for s in slits],
+            "edges_px": [s.edges_px for s in slits],
+            "anchor_px": [s.anchor_px for s in slits],
+            "follow_at_anchor": [s.follow_at_anchor for s in slits],
+            "inset_px": [np.full((1,), s.edge_inset_px) for s in slits],
+            "left_top": [s.grid.left_top_px for s in slits],
+            "fade": [_padded(s.fade.transpose(2, 0, 1), shape, mode="constant")[None] for s in slits],
+            "size": [(s.grid.shape[1] * s.grid.cell_px, s.grid.shape[0] * s.grid.cell_px) for s in slits],
+        }
+        origin = np.array(generator.field.head.grid.origin_px, np.float32)
+        for axis in (0, 1):
+            at = [(_padded(s.cells_px[..., axis][None], shape)[0] - origin[axis]) / self._head_cell for s in slits]
+            cells = [_pixel_cells(window[1 - axis], s.grid.cell_px, s.grid.shape[1 - axis]) for s in slits]
+            buffers["xy"[axis] + "_in_head"] = at
+            buffers["xy"[axis] + "_in_cells"] = [c[None] if axis == 0 else c[:, None] for c in cells]
+        for name, values in buffers.items():
+            self.register_buffer(name, constant(np.stack(values)))
+        basis = np.zeros((actions, self.count, 3 * 2 * shape[0] * shape[1]), np.float32)
+        for n, s in enumerate(slits):
+            moved = s.basis.reshape(-1, *s.position.shape)
+            basis[s.columns, n] = _padded_halves(moved, s, shape).reshape(len(moved), -1)
+        self.register_buffer("basis", constant(basis.reshape(actions, -1)))
+        edges = np.stack([s.edge_basis for s in slits], 1)  # [K, N, 2n * 3]
+        self.register_buffer("edge_basis", constant(edges.reshape(actions, -1)))
+        points = len(slits[0].upper)
+        spline = reference.spline_matrix(points)
+        self.register_buffer("spline", constant(spline))
+        knots = len(spline)
+        self.register_buffer("before", constant(np.where(np.tri(knots), 0.0, -1e9)))
+        self.register_buffer("steps", constant(np.linspace(0, 1, _TABLE)))
+        self.register_buffer("columns_px", constant(np.arange(window[1])[None, None]))
+        self.register_buffer("rows_px", constant(np.arange(window[0])[None, :, None]))
+        self._blur = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+
+    def forward(
+        self, weights: Tensor, pose: Pose, around: Tensor, texture: Texture
+    ) -> tuple[Window, Tensor, Opening]:
+        """Windows, their skin `(N, 3, rows, columns)` and openings; `around` is the head's backward displacement."""
+        travel = (pose.travel(self.anchor_px) * self.follow_at_anchor[:, None])[:, :2].round()
+        left_top = self.left_top + travel
+        window = self._window(left_top)
+        upper, lower = self._contours(weights, pose)
+        opening, below = self._cover(upper, lower, window, left_top)
+        shift = self._backward(weights, pose, around, travel)
+        shown = sample(
+            shift,
+            self.x_in_cells.expand(-1, *shift_shape(window)),
+            self.y_in_cells.expand(-1, *shift_shape(window)),
+        )
+        x, y = shown[:, 0::2] + window.x[:, None], shown[:, 1::2] + window.y[:, None]  # [N, side, rows, columns]
+        rows, columns = shift_shape(window)
+        tall = (1, 2 * self.count * rows, columns)
+        skin = texture(x.reshape(tall), y.reshape(tall)).reshape(3, self.count, 2, rows, columns)
+        from_upper, from_lower = skin[:, :, 0].transpose(0, 1), skin[:, :, 1].transpose(0, 1)
+        return window, from_upper + (from_lower - from_upper) * below[:, None], opening
+
+    def _window(self, left_top: Tensor) -> Window:
+        x = left_top[:, :1, None] + self.columns_px
+        y = left_top[:, 1:, None] + self.rows_px
+        # The batch's windows are as large as its largest: what is not a slit's own goes nowhere.
+        own = (self.columns_px < self.size[:, :1, None]) & (self.rows_px < self.size[:, 1:, None])
+        places = torch.where(own, self.region.places(x, y), 0)
+        return Window(x, y, places.reshape(-1))
+
+    def _backward(self, weights: Tensor, pose: Pose, around: Tensor, travel: Tensor) -> Tensor:
+        """`(N, 4, rows, columns)` px: x, y of the upper side and x, y of the lower one, faded into `around`."""
+        rows, columns = self._shape
+        moved = (weights @ self.basis).reshape(self.count, 3, -1)
+        forward = displace(self.position, self.follow, moved, pose) - travel[:, :, None]
+        forward = forward.reshape(self.count, 2, 2 * rows, columns) / self.cell_px
+        backward = self.invert(forward) * self.cell_px - travel[:, :, None, None]
+        backward = backward.reshape(self.count, 2, 2, rows, columns).transpose(1, 2)  # [N, side, xy, rows, columns]
+        shift = travel[:, :, None, None] / self._head_cell
+        outside = sample(
+            around.expand(self.count, -1, -1, -1), self.x_in_head + shift[:, 0], self.y_in_head + shift[:, 1]
+        )[:, None]
+        return (outside + (backward - outside) * self.fade).reshape(self.count, 4, rows, columns)
+
+    def _contours(self, weights: Tensor, pose: Pose) -> tuple[Tensor, Tensor]:
+        """Upper and lower edge `(N, n, 2)` px, corner to corner, left to right in the image."""
+        shift = (weights @ self.edge_basis).reshape(self.edges_px.shape)
+        carried = pose.travel(self.edges_px) * self.follow_at_anchor[:, None, None]
+        upper, lower = (self.edges_px + shift @ pose.linear.T + carried)[..., :2].chunk(2, 1)
+        is_leftward = (upper[:, :1, :1] > upper[:, -1:, :1]).expand_as(upper)
+        return torch.where(is_leftward, upper.flip(1), upper), torch.where(is_leftward, lower.flip(1), lower)
+
+    def _cover(self, upper: Tensor, lower: Tensor, window: Window, left_top: Tensor) -> tuple[Opening, Tensor]:
+        """The opening between two edges, and the lower side's share `(N, rows, columns)` of the skin."""
+        corners = torch.stack((upper[:, 0] + lower[:, 0], upper[:, -1] + lower[:, -1]), 1) / 2
+        centre, line = corners.mean(1, keepdim=True), corners[:, 1] - corners[:, 0]
+        width = (line * line).sum(1, keepdim=True).sqrt().clamp(min=1.0)
+        axis = line / width
+        normal = torch.stack((-axis[:, 1], axis[:, 0]), 1)
+        to_slit = torch.stack((axis, normal), 2)  # [N, xy, along and across]
+        upper_curve, lower_curve = (self.spline @ ((edge - centre) @ to_slit) for edge in (upper, lower))
+        width, axis, normal, centre = width[..., None], axis[..., None], normal[..., None], centre[..., None]
+
+        x, y = window.x - centre[:, :, 0], window.y - centre[:, :, 1]
+        along = axis[:, :1] * x + axis[:, 1:] * y
+        across = normal[:, :1] * x + normal[:, 1:] * y
+        first, last = self._band(torch.cat((upper, lower), 1)[..., 1], axis[:, 1:], left_top)
+        starts, ends = window.y >= first, window.y < last
+        in_band = (starts & ends).to(along.dtype)
+
+        low = torch.minimum(upper_curve[:, 0, 0], lower_curve[:, 0, 0])[:, None]
+        high = torch.maximum(upper_curve[:, :, 0].amax(1), lower_curve[:, :, 0].amax(1))[:, None]
+        places = low + (high - low) * self.steps
+        top, bottom = self._heights(upper_curve, places), self._heights(lower_curve, places)  # [N, table]
+        table = torch.stack((top, bottom), 1)[:, :, None]
+        at = (along - low[..., None]) / (high - low)[..., None] * (_TABLE - 1)
+        upper_at, lower_at = sample_line(table, at).unbind(1)
+
+        # Where the edges have crossed they press on each other: neither may show what lies between them.
+        gap = torch.relu(lower_at - upper_at)
+        middle = (upper_at + lower_at) / 2
+        below = unit((across - middle) / reference.SEAM_PX + 0.5)
+        # Beyond the corners both sides are one skin.
+        below = below + (0.5 - below) * unit((along.abs() - width / 2) / reference.CORNER_PX)
+        below = torch.where(starts, torch.where(ends, below, 1.0), 0.0)
+
+        lid = torch.minimum(upper_at + torch.minimum(self.inset_px[..., None], 0.35 * gap), middle)
+        inside = torch.minimum(across - lid, torch.maximum(lower_at, middle) - across)
+        beyond = torch.minimum(along - low[..., None], high[..., None] - along)
+        drawn = unit((torch.minimum(inside, beyond) + _EDGE_OUT_PX) / _EDGE_WIDTH_PX + 0.5) * in_band
+        drawn = self._blur(drawn[:, None])[:, 0]
+        # A gap thinner than a pixel and a half fades away instead of drawing a line.
+        mask = drawn * unit((gap - reference.LEAST_GAP_PX) / 1.2) * in_band
+        depth = across - torch.where(gap > 0, upper_at, middle)
+        widest = torch.relu(bottom - top).amax(1)
+        return Opening(mask, depth, gap, along * (2 / width), across - middle, in_band, widest), below
+
+    def _band(self, edges_y: Tensor, slope: Tensor, left_top: Tensor) -> tuple[Tensor, Tensor]:
+        """First and last row `(N, 1, 1)` (canvas y) near the edges; above and below the skin is one side's alone."""
+        x0, y0 = (left_top[:, axis].clamp(min=0) for axis in (0, 1))
+        end = left_top + self.size
+        x1, y1 = (end[:, axis].clamp(max=self._canvas[axis]) for axis in (0, 1))
+        reach = reference.BAND_PX + slope[:, 0, 0].abs() * (x1 - x0) / 2
+        first = torch.minimum(torch.maximum(edges_y.amin(1) - reach, y0), y1 - 1).floor()
+        last = torch.minimum(torch.maximum(edges_y.amax(1) + reach, first + 1), y1).floor()
+        return first[:, None, None], last[:, None, None]
+
+    def _heights(self, curve: Tensor, places: Tensor) -> Tensor:
+        """`(N, P)` heights of curves `(N, m, 2)` at places along them, level beyond their ends (`np.interp`)."""
+        x = (curve[:, None, :, 0] + self.before).amax(2)  # never falling
+        start, step = x[:, None, :-1], (x[:, 1:] - x[:, :-1]).clamp(min=1e-4)[:, None]
+        share = unit((places[:, :, None] - start) / step)
+        rise = (curve[:, 1:, 1] - curve[:, :-1, 1])[:, :, None]
+        return curve[:, :1, 1] + (share @ rise)[..., 0]
+
+
+def shift_shape(window: Window) -> tuple[int, int]:
+    """Rows and columns of a window."""
+    return window.y.shape[1], window.x.shape[2]
+
+
+def sample_line(table: Tensor, at: Tensor) -> Tensor:
+    """`(N, C, h, w)` values of `(N, C, 1, n)` at places `(N, h, w)` along it."""
+    grid = at * (2 / (table.shape[3] - 1)) - 1
+    grid = torch.stack((grid, torch.zeros_like(grid)), -1)
+    return torch.nn.functional.grid_sample(table, grid, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def _padded(values: np.ndarray, shape: tuple[int, int], mode: str = "edge") -> np.ndarray:
+    """`(..., rows, columns)` filled up to `shape` at its end."""
+    missing = [(0, want - have) for want, have in zip(shape, values.shape[-2:], strict=True)]
+    return np.pad(values, [(0, 0)] * (values.ndim - 2) + missing, mode=mode)
+
+
+def _padded_halves(values: np.ndarray, slit: Slit, shape: tuple[int, int]) -> np.ndarray:
+    """The same for arrays that hold the upper side's rows and then the lower side's."""
+    halves = np.split(values, 2, axis=-2)
+    return np.concatenate([_padded(half, shape) for half in halves], -2)
+
+
+def _pixel_cells(pixels: int, cell_px: int, cells: int) -> np.ndarray:
+    """`(pixels,)` positions of pixels among cells, as `cv2.resize` places them; the last cell goes on."""
+    return np.clip((np.arange(pixels) + 0.5) / cell_px - 0.5, 0, cells - 1)
