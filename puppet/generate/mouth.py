@@ -26,7 +26,7 @@ DEFAULT_PATH = Path(__file__).parent.parent / "models" / "mouth.safetensors"
 
 CAVITY = np.array([36.0, 13.0, 12.0], np.float32)
 _OWN_UPPER_CM = 1.0  # this much of an open mouth below the upper lip is upper teeth, the rest goes with the jaw
-_TONGUE_FOLLOWS = 0.6  # of the jaw's motion: its root hangs from the skull
+TONGUE_FOLLOWS = 0.6  # of the jaw's motion: its root hangs from the skull
 _TONGUE_LIGHT = 1.45  # the rig's is rendered in the shade of a mouth that is closed
 _IMAGE = np.array([1.0, -1.0, -1.0])
 
@@ -145,7 +145,7 @@ class MouthInterior:
         total = weights + rest_weights
         upper = self._affine(self.upper_action_px, total, pose, follow, (x0, y0))
         lower = self._affine(self.lower_action_px, total, pose, follow, (x0, y0))
-        tongue = upper + (lower - upper) * _TONGUE_FOLLOWS
+        tongue = upper + (lower - upper) * TONGUE_FOLLOWS
         for name, matrix in (("tongue", tongue), ("lower", lower), ("upper", upper)):
             layer = cv2.warpAffine(self.layers[name], matrix, size, flags=cv2.INTER_LINEAR)
             out = layer[..., :3] + out * (1 - layer[..., 3:])

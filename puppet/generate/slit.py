@@ -24,8 +24,8 @@ CORNER_PX = 3.0
 BAND_PX = 3
 LEAST_GAP_PX = 0.4
 _STATION_PX = 0.25
-_SMOOTH_PX = 7  # the inverse motion is known by cells, which would show as steps
-_STRETCHED_GAP_PX = 4.0  # from here on skin next to an edge may be stretched across it
+SMOOTH_PX = 7  # the inverse motion is known by cells, which would show as steps
+STRETCHED_GAP_PX = 4.0  # from here on skin next to an edge may be stretched across it
 ITERATIONS, REACH = 12, 9  # skin next to an edge may stretch to three times its length
 
 
@@ -316,7 +316,7 @@ def _beyond_edges(rest: Edges, upper: np.ndarray, lower: np.ndarray, seam: _Seam
     across = places @ rest.axes[1]
     upper_at, lower_at = rest.heights(along)
     beyond = np.where(seam.below < 0.5, across - upper_at, lower_at - across)
-    return cv2.blur(beyond, (_SMOOTH_PX, _SMOOTH_PX))
+    return cv2.blur(beyond, (SMOOTH_PX, SMOOTH_PX))
 
 
 def _opening(seam: _Seam, inset_px: float, beyond: np.ndarray | None) -> Opening:
@@ -333,7 +333,7 @@ def _opening(seam: _Seam, inset_px: float, beyond: np.ndarray | None) -> Opening
     # A gap thinner than a pixel and a half fades away instead of drawing a line.
     cover = mask * (_unit((gap - LEAST_GAP_PX) / 1.2) / 255)
     if beyond is not None:
-        wide = _unit((gap - _STRETCHED_GAP_PX) / _STRETCHED_GAP_PX)
+        wide = _unit((gap - STRETCHED_GAP_PX) / STRETCHED_GAP_PX)
         cover = np.maximum(
             cover, _unit(beyond - 0.5) * wide * _unit((edges.width / 2 - np.abs(seam.along)) / CORNER_PX)
         )

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from puppet.generate.generator import Generator
-from puppet.generate.graph.control import HeadPoseStep, WeightsStep
+from puppet.generate.graph.control import HeadPoseStep, Pose, WeightsStep
 from puppet.generate.graph.eyes import Eyes
 from puppet.generate.graph.motion import HeadMotion, Texture
 from puppet.generate.graph.mouth import Mouth
+from puppet.generate.graph.painter import RegionPainter, lay
 from puppet.generate.graph.sampling import Region, constant
-from puppet.generate.graph.slit import SlitBatch
+from puppet.generate.graph.slit import Opening, SlitBatch, Window
+from puppet.generate.painter import PortraitPainter
+from puppet.generate.region import SLITS
 
-EYES = ("R", "L")
+EYES = SLITS["eye"]
+
+
+class _Drawn(NamedTuple):
+    """The region's pixels `(3, P)` before networks repaint them, and what they have to know."""
+
+    flat: Tensor
+    pose: Pose
+    slits: dict[str, tuple[Opening, Window]]
 
 
 class GeneratorGraph(nn.Module):
@@ -43,6 +56,15 @@ class GeneratorGraph(nn.Module):
             "below": still[y1:],
         }.items():
             self.register_buffer(name, part.contiguous())
+        self.painters = nn.ModuleDict()
+        if isinstance(generator.texture, PortraitPainter):
+            for kind in generator.texture.memories:
+                self.painters[kind] = RegionPainter(kind, generator, generator.texture, self.region)
+        self.requires_grad_(False).eval()
+        with torch.no_grad():
+            drawn = self._draw(torch.from_numpy(generator.baseline))
+            for kind, painter in self.painters.items():
+                painter.settle(drawn.flat, *drawn.slits[kind], drawn.pose)
 
     def forward(self, control: Tensor) -> Tensor:
         """`(H, W, 3)` uint8 RGB of a control `(SIZE,)` float32."""
@@ -50,14 +72,24 @@ class GeneratorGraph(nn.Module):
 
     def picture(self, control: Tensor) -> Tensor:
         """The same as whole numbers in float32, for compilers that write no uint8."""
+        drawn = self._draw(control)
+        patches = []
+        for kind, painter in self.painters.items():
+            patches += painter(drawn.flat, control, *drawn.slits[kind], drawn.pose)
+        return self._into_still(self.region.picture(lay(drawn.flat, patches)))
+
+    def _draw(self, control: Tensor) -> _Drawn:
+        """The motion step with its interiors."""
         pose, weights = self.pose(control), self.weights(control)
         around = self.head.backward(weights, pose)
         flat = self.region.flat(self.texture(*self.head.shown(around)))
         window, skin, opening = self.mouth_slit(weights, pose, around, self.texture)
         flat = self._lay(flat, window.places, self.mouth(skin, window, opening, weights, pose))
+        slits = {"mouth": (opening, window)}
         window, skin, opening = self.eye_slits(weights, pose, around, self.texture)
         flat = self._lay(flat, window.places, self.eyes(skin, window, opening, control, pose))
-        return self._into_still(self.region.picture(flat).round())
+        slits["eye"] = (opening, window)
+        return _Drawn(flat.round(), pose, slits)
 
     def _lay(self, flat: Tensor, places: Tensor, windows: Tensor) -> Tensor:
         return self.region.write(flat, places, windows.transpose(0, 1).reshape(3, -1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from puppet import facs
@@ -30,8 +29,7 @@ class Mouth(nn.Module):
             "anchors_px": mouth.anchors_px,
             "upper_action_px": mouth.upper_action_px.reshape(self._count, -1),
             "lower_action_px": mouth.lower_action_px.reshape(self._count, -1),
-            "with_jaw": np.concatenate([layers["tongue"], layers["lower"]], 1),
-            "with_skull": layers["upper"],
+            **layers,
             "cavity": (reference.CAVITY * mouth.light)[None, :, None, None],
             "picture_solver": _solver(mouth.picture_anchors),
         }
@@ -50,32 +48,27 @@ class Mouth(nn.Module):
         """The window `(1, 3, rows, columns)` with the mouth laid over the skin."""
         beyond = weights[: self._count]
         total = beyond + self.own_weights
-        jaw = sample(
-            self.with_jaw, *self._from(self.lower_action_px, total, pose, self.picture_solver, window), padding="zeros"
+        upper, lower = (
+            self._carry(action_px, total, pose, self.picture_solver)
+            for action_px in (self.upper_action_px, self.lower_action_px)
         )
-        skull = sample(
-            self.with_skull,
-            *self._from(self.upper_action_px, total, pose, self.picture_solver, window),
-            padding="zeros",
-        )
+        tongue = upper + (lower - upper) * reference.TONGUE_FOLLOWS
         colour = self.cavity
-        for layer in (jaw[:, :4], jaw[:, 4:], skull):  # tongue, lower and upper teeth
+        for picture, canvas_from_picture in ((self.tongue, tongue), (self.lower, lower), (self.upper, upper)):
+            layer = sample(picture, *_unwarped(window, canvas_from_picture), padding="zeros")
             colour = layer[:, :3] + colour * (1 - layer[:, 3:])
         colour = colour * self._shade(opening)[:, None]
         if self._has_own:
             for own, action_px in ((self.own_lower, self.lower_action_px), (self.own_upper, self.upper_action_px)):
-                layer = sample(own, *self._from(action_px, beyond, pose, self.own_solver, window))
+                layer = sample(own, *_unwarped(window, self._carry(action_px, beyond, pose, self.own_solver)))
                 colour = colour + (layer[:, :3] - colour) * layer[:, 3:]
         return blend(skin, colour, opening.mask[:, None])
 
-    def _from(
-        self, action_px: Tensor, weights: Tensor, pose: Pose, solver: Tensor, window: Window
-    ) -> tuple[Tensor, Tensor]:
-        """Where the window's pixels lie in a picture that three anchors carry."""
+    def _carry(self, action_px: Tensor, weights: Tensor, pose: Pose, solver: Tensor) -> Tensor:
+        """`(2, 3)` canvas from a picture that three anchors carry."""
         moved = (weights @ action_px).reshape(3, 3) @ pose.linear.T
         at = (self.anchors_px + moved + pose.travel(self.anchors_px) * self._follow)[:, :2]
-        canvas_from_picture = (solver @ at).T  # [2, 3]
-        return unwarp(window, canvas_from_picture[None, :, :2], canvas_from_picture[None, :, 2])
+        return (solver @ at).T
 
     def _shade(self, opening: Opening) -> Tensor:
         """`(1, rows, columns)` light inside: less under the upper lip, at the corners and in a narrow gap."""
@@ -83,6 +76,10 @@ class Mouth(nn.Module):
         wide = unit(opening.gap_px / (0.8 * self._px_per_cm))
         across = opening.along.abs().clamp(max=1)
         return (0.7 + 0.3 * under_lip) * (1 - 0.55 * across * across * across) * (0.85 + 0.15 * wide)[:, None, None]
+
+
+def _unwarped(window: Window, canvas_from_picture: Tensor) -> tuple[Tensor, Tensor]:
+    return unwarp(window, canvas_from_picture[None, :, :2], canvas_from_picture[None, :, 2])
 
 
 def _solver(points: np.ndarray) -> np.ndarray:

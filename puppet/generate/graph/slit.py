@@ -21,6 +21,9 @@ from puppet.generate.slit import Slit
 _TABLE = 256
 """Places along the slit at which its edges' heights are worked out; pixels look them up."""
 
+_REST_TABLE_PER_PX = 4
+"""The same for the portrait's own edges, which are known beforehand."""
+
 _EDGE_OUT_PX, _EDGE_WIDTH_PX = 0.66, 1.5
 """The ramp that `cv2.fillPoly` draws along a smooth outline, on average: it lies outside the polygon, and snaps to whole
 rows where the outline is level (which is not repeated here)."""
@@ -97,6 +100,18 @@ class SlitBatch(nn.Module):
         self.register_buffer("steps", constant(np.linspace(0, 1, _TABLE)))
         self.register_buffer("columns_px", constant(np.arange(window[1])[None, None]))
         self.register_buffer("rows_px", constant(np.arange(window[0])[None, :, None]))
+        self._edges_part = any(s.edges_part for s in slits)
+        if self._edges_part:
+            rest = slits[0].rest
+            low = min(rest.upper[:, 0].min(), rest.lower[:, 0].min())
+            high = max(rest.upper[:, 0].max(), rest.lower[:, 0].max())
+            along = np.arange(low, high + 1, 1 / _REST_TABLE_PER_PX, np.float32)
+            self.register_buffer("rest_edges", constant(np.stack(rest.heights(along[None]), 1)[:, :, None][0][None]))
+            self.register_buffer("rest_low", constant(low))
+            self.register_buffer("rest_centre", constant(rest.centre[None]))
+            self.register_buffer("rest_axes", constant(rest.axes[None]))
+            smooth = reference.SMOOTH_PX
+            self._smooth = nn.AvgPool2d(smooth, stride=1, padding=smooth // 2)
         self._blur = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
 
     def forward(
@@ -107,7 +122,6 @@ class SlitBatch(nn.Module):
         left_top = self.left_top + travel
         window = self._window(left_top)
         upper, lower = self._contours(weights, pose)
-        opening, below = self._cover(upper, lower, window, left_top)
         shift = self._backward(weights, pose, around, travel)
         shown = sample(
             shift,
@@ -115,6 +129,7 @@ class SlitBatch(nn.Module):
             self.y_in_cells.expand(-1, *shift_shape(window)),
         )
         x, y = shown[:, 0::2] + window.x[:, None], shown[:, 1::2] + window.y[:, None]  # [N, side, rows, columns]
+        opening, below = self._cover(upper, lower, window, left_top, x, y)
         rows, columns = shift_shape(window)
         tall = (1, 2 * self.count * rows, columns)
         skin = texture(x.reshape(tall), y.reshape(tall)).reshape(3, self.count, 2, rows, columns)
@@ -151,8 +166,13 @@ class SlitBatch(nn.Module):
         is_leftward = (upper[:, :1, :1] > upper[:, -1:, :1]).expand_as(upper)
         return torch.where(is_leftward, upper.flip(1), upper), torch.where(is_leftward, lower.flip(1), lower)
 
-    def _cover(self, upper: Tensor, lower: Tensor, window: Window, left_top: Tensor) -> tuple[Opening, Tensor]:
-        """The opening between two edges, and the lower side's share `(N, rows, columns)` of the skin."""
+    def _cover(
+        self, upper: Tensor, lower: Tensor, window: Window, left_top: Tensor, shown_x: Tensor, shown_y: Tensor
+    ) -> tuple[Opening, Tensor]:
+        """The opening between two edges, and the lower side's share `(N, rows, columns)` of the skin.
+
+        `shown_x`, `shown_y` `(N, 2, rows, columns)` are what the pixels show as the upper and as the lower side.
+        """
         corners = torch.stack((upper[:, 0] + lower[:, 0], upper[:, -1] + lower[:, -1]), 1) / 2
         centre, line = corners.mean(1, keepdim=True), corners[:, 1] - corners[:, 0]
         width = (line * line).sum(1, keepdim=True).sqrt().clamp(min=1.0)
@@ -165,9 +185,10 @@ class SlitBatch(nn.Module):
         x, y = window.x - centre[:, :, 0], window.y - centre[:, :, 1]
         along = axis[:, :1] * x + axis[:, 1:] * y
         across = normal[:, :1] * x + normal[:, 1:] * y
-        first, last = self._band(torch.cat((upper, lower), 1)[..., 1], axis[:, 1:], left_top)
+        curves_y = (torch.cat((upper_curve, lower_curve), 1) @ to_slit[:, 1, :, None] + centre[:, :, 1])[..., 0]
+        first, last = self._band(curves_y, axis[:, 1:], left_top)
         starts, ends = window.y >= first, window.y < last
-        in_band = (starts & ends).to(along.dtype)
+        in_band = (starts & ends).to(along.dtype).expand_as(along)
 
         low = torch.minimum(upper_curve[:, 0, 0], lower_curve[:, 0, 0])[:, None]
         high = torch.maximum(upper_curve[:, :, 0].amax(1), lower_curve[:, :, 0].amax(1))[:, None]
@@ -192,9 +213,25 @@ class SlitBatch(nn.Module):
         drawn = self._blur(drawn[:, None])[:, 0]
         # A gap thinner than a pixel and a half fades away instead of drawing a line.
         mask = drawn * unit((gap - reference.LEAST_GAP_PX) / 1.2) * in_band
+        if self._edges_part:
+            beyond = self._beyond_edges(torch.where(below < 0.5, shown_x[:, 0], shown_x[:, 1]),
+                                        torch.where(below < 0.5, shown_y[:, 0], shown_y[:, 1]), below, in_band)
+            wide = unit((gap - reference.STRETCHED_GAP_PX) / reference.STRETCHED_GAP_PX)
+            corner = unit((width / 2 - along.abs()) / reference.CORNER_PX)
+            mask = torch.maximum(mask, unit(beyond - 0.5) * wide * corner * in_band)
         depth = across - torch.where(gap > 0, upper_at, middle)
         widest = torch.relu(bottom - top).amax(1)
         return Opening(mask, depth, gap, along * (2 / width), across - middle, in_band, widest), below
+
+    def _beyond_edges(self, x: Tensor, y: Tensor, below: Tensor, in_band: Tensor) -> Tensor:
+        """`(N, rows, columns)` px by which pixels that show x, y lie beyond their own side's edge in the portrait."""
+        x, y = x - self.rest_centre[:, :1, None], y - self.rest_centre[:, 1:, None]
+        along = self.rest_axes[:, 0, :1, None] * x + self.rest_axes[:, 0, 1:, None] * y
+        across = self.rest_axes[:, 1, :1, None] * x + self.rest_axes[:, 1, 1:, None] * y
+        upper_at, lower_at = sample_line(self.rest_edges, (along - self.rest_low) * _REST_TABLE_PER_PX).unbind(1)
+        beyond = torch.where(below < 0.5, across - upper_at, lower_at - across)
+        sums = self._smooth(torch.stack((beyond * in_band, in_band), 1))
+        return sums[:, 0] / sums[:, 1].clamp(min=1e-3)
 
     def _band(self, edges_y: Tensor, slope: Tensor, left_top: Tensor) -> tuple[Tensor, Tensor]:
         """First and last row `(N, 1, 1)` (canvas y) near the edges; above and below the skin is one side's alone."""
