@@ -68,8 +68,13 @@ class OnnxModule(nn.Module):
         """Note the static values for the shapes of these inputs; others will not fit afterwards."""
         self._fixed = None
         fixed: dict[str, Tensor] = {}
+        for node in self._nodes:
+            node.numbers = None
         self._interpret(inputs, keep=fixed)
         self._fixed = fixed
+        known = {**self._static, **fixed}
+        for node in self._nodes:
+            node.numbers = node.static_numbers(known)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return self._interpret(inputs)
@@ -107,12 +112,18 @@ class _Node:
         self.kind = node.op_type
         self.inputs = list(node.input)
         self.outputs = list(node.output)
+        self.numbers: dict[int, list | float] | None = None  # static inputs as Python has them, once they are fixed
         self.attributes = _attributes(node)
 
     def arguments(self, values: dict[str, Tensor]) -> list:
-        static = STATIC_INPUTS.get(self.kind, ())
+        numbers = self.static_numbers(values) if self.numbers is None else self.numbers
         found = [values[name] if name else None for name in self.inputs]
-        return [v.tolist() if i in static and v is not None else v for i, v in enumerate(found)]
+        return [numbers.get(i, value) for i, value in enumerate(found)]
+
+    def static_numbers(self, values: dict[str, Tensor]) -> dict[int, list | float]:
+        """The static inputs by their places."""
+        places = [i for i in STATIC_INPUTS.get(self.kind, ()) if i < len(self.inputs) and self.inputs[i]]
+        return {i: values[self.inputs[i]].tolist() for i in places}
 
 
 def _without_stored_casts(nodes: list[onnx.NodeProto], constants: dict[str, Tensor]) -> list[onnx.NodeProto]:

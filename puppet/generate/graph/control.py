@@ -87,9 +87,21 @@ class WeightsStep(nn.Module):
             self.register_buffer(f"opens_{side}", constant(opens / rest))
             self._lids.append((side, facs.INDEX[f"AU45_{side}"]))
         opens = lips.opening_px(anatomy)
-        self.register_buffer("opens", constant(opens))
-        for name in ("AU26", "seal", "upper_gap", "lower_gap"):
-            self.register_buffer(name, constant(np.eye(len(actions))[actions.index(name)]))
+        jaw, seal, rise, fall = (np.eye(len(actions))[actions.index(n)] for n in ("AU26", "seal", "upper_gap", "lower_gap"))
+        at_rest, beside = lips.openings_beside_px(anatomy)
+        close = lips.CLOSE_UPPER * rise + (1 - lips.CLOSE_UPPER) * fall
+        buffers = {
+            "opens": opens,
+            "jaw": jaw,
+            "seal": seal,
+            "close": close,
+            "part": lips.PART_UPPER * rise + (1 - lips.PART_UPPER) * fall,
+            "gaps_beside": at_rest,
+            "opens_beside": beside,
+            "press_shares": np.maximum(close @ beside / anatomy.open_gap_px, lips.LEAST_SHARE),
+        }
+        for name, values in buffers.items():
+            self.register_buffer(name, constant(values))
         self._jaw, self._opens_jaw = actions.index("AU26"), float(opens[actions.index("AU26")])
         self._opens_seal = max(-float(opens[actions.index("seal")]), 1e-3)
         self._rest_gap, self._open_gap = float(anatomy.rest_gap_px), float(anatomy.open_gap_px)
@@ -112,18 +124,24 @@ class WeightsStep(nn.Module):
         wide = self._open_gap
         wanted = control[self._au25] * (wide / facs.MAX_INTENSITY)
         gap = self._rest_gap + (weights * self.opens).sum()
-        gap = torch.where(gap < 0, gap * unit(wanted / (0.1 * wide)), gap)
+        gap = torch.where(gap < 0, gap * unit(wanted / (lips.SEALED * wide)), gap)
         missing = wanted - gap
         # Both branches; the other one's amounts are nothing.
         closing, parting = torch.relu(-missing), torch.relu(missing)
         by_jaw = torch.minimum(closing, torch.relu(weights[self._jaw] * self._opens_jaw))
-        between = (by_jaw - closing) / wide
         by_lips = parting.clamp(max=lips.LIPS_ALONE * wide)
-        # In the closing branch seal is set, else it keeps what it has (0: only the lips set it).
-        return (
+        weights = (
             weights
             + self.seal * (by_jaw / self._opens_seal)
-            + self.upper_gap * (between * lips.CLOSE_UPPER + by_lips * (lips.PART_UPPER / wide))
-            + self.lower_gap * (between * (1 - lips.CLOSE_UPPER) + by_lips * ((1 - lips.PART_UPPER) / wide))
-            + self.AU26 * ((parting - by_lips) / self._opens_jaw)
+            + self.close * ((by_jaw - closing) / wide)
+            + self.part * (by_lips / wide)
+            + self.jaw * ((parting - by_lips) / self._opens_jaw)
         )
+        sealed = torch.where(missing <= 0, 1 - unit(wanted / (lips.SEALED * wide)), 0.0)
+        return weights - self.close * (sealed * self._gap_beside_middle(weights, wanted) / wide)
+
+    def _gap_beside_middle(self, weights: Tensor, wanted: Tensor) -> Tensor:
+        excess = weights @ self.opens_beside
+        if self._rest_gap > 0:
+            excess = excess + self.gaps_beside * torch.relu(1 - wanted / self._rest_gap)
+        return (excess / self.press_shares).amax().clamp(0, lips.MOST_PRESS * self._open_gap)

@@ -49,13 +49,9 @@ class GeneratorGraph(nn.Module):
         self.eyes = Eyes([generator.eyes[side] for side in EYES], [slits[side].follow_at_anchor for side in EYES])
         x0, y0, x1, y1 = generator.region
         still = constant(canvas.still)
-        for name, part in {
-            "above": still[:y0],
-            "left": still[y0:y1, :x0],
-            "right": still[y0:y1, x1:],
-            "below": still[y1:],
-        }.items():
-            self.register_buffer(name, part.contiguous())
+        parts = {"above": still[:y0], "left": still[y0:y1, :x0], "right": still[y0:y1, x1:], "below": still[y1:]}
+        for name, part in parts.items():
+            self.register_buffer(name, part.clone(memory_format=torch.contiguous_format) if part.numel() else None)
         self.painters = nn.ModuleDict()
         if isinstance(generator.texture, PortraitPainter):
             for kind in generator.texture.memories:
@@ -97,8 +93,8 @@ class GeneratorGraph(nn.Module):
     def _into_still(self, region: Tensor) -> Tensor:
         """`(H, W, 3)` picture: outside the region the portrait's own pixels."""
         moved = region[0].permute(1, 2, 0)
-        if self.left.shape[1] or self.right.shape[1]:
-            moved = torch.cat([part for part in (self.left, moved, self.right) if part.shape[1]], 1)
-        if self.above.shape[0] or self.below.shape[0]:
-            moved = torch.cat([part for part in (self.above, moved, self.below) if part.shape[0]], 0)
+        row = [part for part in (self.left, moved, self.right) if part is not None]
+        moved = torch.cat(row, 1) if len(row) > 1 else moved
+        column = [part for part in (self.above, moved, self.below) if part is not None]
+        moved = torch.cat(column, 0) if len(column) > 1 else moved
         return moved.contiguous()

@@ -34,14 +34,14 @@ class Inversion(nn.Module):
         down = displacement[:, 1:, 2:] - displacement[:, 1:, :-2]
         stretch = 0.5 * torch.maximum(F.pad(across, (1, 1)), F.pad(down, (0, 0, 1, 1)))
         forward = displacement * self.plane_scale
-        source = self.target - forward.permute(0, 2, 3, 1)
-        local = _at(torch.relu(stretch), source)
+        shift = -forward.permute(0, 2, 3, 1)
+        local = _at(torch.relu(stretch), self.target + shift)
         local = F.max_pool2d(local, self._reach, stride=1, padding=self._reach // 2)
         damping = (1 / (1 + local)).permute(0, 2, 3, 1)
         for _ in range(self._iterations):
-            error = _at(forward, source).permute(0, 2, 3, 1) + source - self.target
-            source = source - error * damping
-        return (source - self.target).permute(0, 3, 1, 2) * self.cells
+            error = _at(forward, self.target + shift).permute(0, 2, 3, 1) + shift
+            shift = torch.addcmul(shift, error, damping, value=-1)
+        return shift.permute(0, 3, 1, 2) * self.cells
 
 
 def _at(picture: Tensor, grid: Tensor) -> Tensor:
@@ -69,8 +69,9 @@ class HeadMotion(nn.Module):
         self.register_buffer("position", constant(field.head.position.reshape(1, 3, -1)))
         self.register_buffer("follow", constant(field.head.follow.reshape(1, 1, -1)))
         face_rows, face_columns = field.face_window
-        self._face_shape = (face_rows.stop - face_rows.start, face_columns.stop - face_columns.start)
-        self._around_face = (face_columns.start, columns - face_columns.stop, face_rows.start, rows - face_rows.stop)
+        left, right, top, bottom = map(int, (face_columns.start, face_columns.stop, face_rows.start, face_rows.stop))
+        self._face_shape = (bottom - top, right - left)
+        self._around_face = (left, columns - right, top, rows - bottom)
         self.register_buffer("basis", constant(field.face_basis))
         self.invert = Inversion(rows, columns)
         left, top = grid.left_top_px
