@@ -109,8 +109,8 @@ def _compare(module: torch.nn.Module, path: Path, example: Mapping[str, np.ndarr
             expected = module(*(torch.from_numpy(np.array(arrays[name])) for name in example))
         expected = expected if isinstance(expected, (tuple, list)) else (expected,)
         for have, want in zip(found, expected, strict=True):
-            scale = max(1.0, float(want.abs().max()))
-            worst = max(worst, float(np.abs(have - want.numpy()).max()) / scale)
+            scale = max(1.0, float(want.double().abs().max()))
+            worst = max(worst, float(np.abs(have.astype(np.float64) - want.numpy()).max()) / scale)
     if not worst <= TOLERANCE["fp32"]:
         raise EngineError(f"the exported {type(module).__name__} is off by {worst:.4f} of its range against torch.")
     return worst

@@ -17,6 +17,7 @@ from engines.cache import CacheKey, EngineCache
 from engines.devices import cuda_card
 from engines.errors import EngineError
 from engines.model_file import ModelFile
+from engines.program import Program, as_file
 from engines.protocol import PRECISIONS, Engine
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,12 @@ BACKENDS = {
     "onnxruntime": "engines.backends.onnxruntime:OnnxRuntimeEngine",
     "torch": "engines.backends.torch:TorchEngine",
 }
+PROGRAM_BACKENDS = {
+    "tensorrt": "engines.backends.tensorrt:TensorRtProgram",
+    "torch": "engines.backends.torch:TorchProgram",
+}
+"""Those that take a `Program` as it is; the others get the file that it is exported to."""
+
 INSTALL = {
     "tensorrt": 'pip install "puppet-portrait[tensorrt]"',
     "openvino": "pip install openvino",
@@ -45,7 +52,7 @@ Shapes = Mapping[str, tuple[int | None, ...]]
 
 
 class Backend(Protocol):
-    """What a class in `BACKENDS` has besides `Engine`."""
+    """What a class in `BACKENDS` (with a model file) or `PROGRAM_BACKENDS` (with a program) has besides `Engine`."""
 
     @staticmethod
     def fingerprint(device: str) -> dict[str, str]:
@@ -73,7 +80,7 @@ class Attempt:
 
 
 def load(
-    path: str | Path,
+    model: str | Path | Program,
     *,
     backend: str = "auto",
     device: str = "auto",
@@ -83,9 +90,10 @@ def load(
     cache: EngineCache | None = None,
     attempts: list[Attempt] | None = None,
 ) -> Engine:
-    """Load an ONNX model into an engine; the first time it is compiled, checked and kept.
+    """Load an ONNX model, or a program made at run time, into an engine; the first time it is compiled, checked, kept.
 
     Args:
+        model: path of an .onnx file, or a program, which runs in fp32 only.
         backend: a name in `BACKENDS`, or "auto": the first of `AUTO_ORDER` that works and answers rightly.
         device: "cpu", "cuda", "cuda:1", ...; "auto": the backend's own choice.
         precision: "fp32", "fp16" or "bf16".
@@ -102,7 +110,10 @@ def load(
         raise EngineError(f"unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}.")
     if threads is not None and threads < 1:
         raise EngineError(f"{threads} threads: expected 1 or more.")
-    model = ModelFile.read(path)
+    if not isinstance(model, Program):
+        model = ModelFile.read(model)
+    elif precision != "fp32":
+        raise EngineError(f"{model.name} runs in fp32 only: {precision} was asked for.")
     threads = threads or (1 if model.input_elements < SMALL_INPUT else min(2, os.cpu_count() or 1))
     cache = cache or EngineCache()
     failed: list[Attempt] = []
@@ -140,15 +151,16 @@ def survey() -> list[Attempt]:
     return found
 
 
-def backend_class(name: str) -> Backend:
-    """The class behind a backend's name, imported now.
+def backend_class(name: str, *, for_program: bool = False) -> Backend:
+    """The class behind a backend's name, imported now; `for_program` the one that takes programs, if there is one.
 
     Raises:
         EngineError: an unknown name, or a library that is not installed.
     """
     if name not in BACKENDS:
         raise EngineError(f"unknown engine {name!r}: expected auto, {', '.join(BACKENDS)}.")
-    module_name, class_name = BACKENDS[name].split(":")
+    place = PROGRAM_BACKENDS.get(name, BACKENDS[name]) if for_program else BACKENDS[name]
+    module_name, class_name = place.split(":")
     try:
         return getattr(importlib.import_module(module_name), class_name)
     except (ImportError, OSError) as exc:  # OSError: a library's own shared libraries are missing
@@ -156,13 +168,14 @@ def backend_class(name: str) -> Backend:
 
 
 def _open(
-    name: str, place: str, model: ModelFile, precision: str, threads: int, shapes: Shapes, cache: EngineCache
+    name: str, place: str, model: ModelFile | Program, precision: str, threads: int, shapes: Shapes, cache: EngineCache
 ) -> Engine:
     """An engine from the cache, or a new one that passed its check."""
     _require_card(place)
-    backend = backend_class(name)
+    is_program = isinstance(model, Program)
+    backend = backend_class(name, for_program=is_program)
     options = {"device": place, "precision": precision, "threads": threads, "shapes": shapes}
-    if (name, place) == REFERENCE and not golden.golden_path(model).exists():
+    if (name, place) == REFERENCE and not is_program and not golden.golden_path(model).exists():
         return _measured(backend(model, **options))
     key = CacheKey(
         model=model.name,
@@ -176,15 +189,18 @@ def _open(
     )
     if (kept := cache.get(key)) is not None:
         try:
-            return _measured(backend(model, **options, blob=kept[0]))
+            return _measured(_made(name, backend, model, cache, options, kept[0]))
         except EngineError as exc:
             log.warning("cached engine %s does not load (%s). It is built anew.", key.file_stem, exc)
             cache.drop(key)
     start = time.perf_counter()
     log.info("engine %s for %s: building, once ...", name, model.name)
-    engine = backend(model, **options)
+    engine = _made(name, backend, model, cache, options)
     try:
-        record = golden.check(engine, golden.golden_for(model, engine.inputs, _reference(model, shapes)), model)
+        expected = (
+            model.reference() if is_program else golden.golden_for(model, engine.inputs, _reference(model, shapes))
+        )
+        record = golden.check(engine, expected, model)
         _measured(engine)
         cache.put(key, engine.compiled(), record | {"run_ms": round(engine.info.run_ms, 3)})
     except EngineError:
@@ -192,6 +208,16 @@ def _open(
         raise
     log.info("engine %s for %s: built in %.1f s", name, model.name, time.perf_counter() - start)
     return engine
+
+
+def _made(
+    name: str, backend: Backend, model: ModelFile | Program, cache: EngineCache, options: Mapping, blob: bytes = b""
+) -> Engine:
+    """An engine, from a file where its library knows nothing else."""
+    if not isinstance(model, Program) or name in PROGRAM_BACKENDS:
+        return backend(model, **options, blob=blob)
+    with as_file(model, cache, is_needed=not blob) as file:
+        return backend(file, **options, blob=blob)
 
 
 def _reference(model: ModelFile, shapes: Shapes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -70,6 +71,7 @@ def framing_of(options: Options) -> Literal["full", "head"]:
 def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
     """The portraits at `paths`, all of the first one's published size; their own expressions are read."""
     from puppet.estimate import AuEstimator
+    from puppet.generate.device import open_device
     from puppet.puppet import Puppet
     from puppet.track import Face
 
@@ -93,6 +95,7 @@ def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
             framing=framing,
             read_actions=read_actions,
             texture=texture,
+            open_device=partial(open_device, engine=options.engine.engine, device=options.engine.device),
         )
         puppet.provenance = provenance
         size = puppet.size

@@ -74,7 +74,16 @@ def doctor(args: Sequence[str]) -> int:
         return report(Path(words[0]))
     if words:
         raise ConfigError(f"`python -m puppet doctor` takes the name of one recording, not {' '.join(words)!r}.")
-    checks = [_python(), *_packages(), *_libraries(), _models(), _engines(), _display(), *_cameras(list_cameras())]
+    checks = [
+        _python(),
+        *_packages(),
+        *_libraries(),
+        _models(),
+        _engines(),
+        _generator(),
+        _display(),
+        *_cameras(list_cameras()),
+    ]
     width = max(len(check.name) for check in checks)
     for check in checks:
         print(f"{check.mark}  {check.name:<{width}}  {check.found}")
@@ -150,6 +159,16 @@ def _engines() -> Check:
     if not works:
         return Check("engines", f"none works: {others}", "pip install --force-reinstall -e .")
     return Check("engines", ", ".join(works) + (f" (not {others})" if others else ""))
+
+
+def _generator() -> Check:
+    """What `--engine auto` would draw the portrait with."""
+    from puppet.generate.device import card_for
+
+    place, why = card_for("auto", "auto")
+    if place is None:
+        return Check("generator", f"NumPy on the CPU ({why})")
+    return Check("generator", f"whole on {why}, by the first engine on {place} that shows the same pictures as NumPy")
 
 
 def _display() -> Check:

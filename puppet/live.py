@@ -84,6 +84,7 @@ def run(options: Options, openers: Openers | None = None) -> int:
         gallery_opening = opener.submit(openers.gallery, options, paths)
         driver = stack.enter_context(closing(driver_opening.result()))
         gallery = stack.enter_context(closing(gallery_opening.result()))
+        stats.generator = gallery.current.renders_on
         estimator = stack.enter_context(closing(estimator_opening.result()))
         first_trackers = [tracker_opening.result()]
         perception = Perception(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from puppet import facs
+from puppet.errors import EngineError
 from puppet.generate.canvas import default_size, frame_portrait
 from puppet.generate.generator import Generator, Timings
 from puppet.generate.mouth import MouthPictures
@@ -17,8 +19,16 @@ from puppet.portrait import Portrait
 from puppet.provenance import Provenance
 from puppet.rig import LandmarkRig
 
+if TYPE_CHECKING:
+    from puppet.generate.device import DeviceGenerator, DeviceTimings
+
+log = logging.getLogger(__name__)
+
 ReadActions = Callable[[Portrait], np.ndarray]
 """What a portrait itself shows: a control `(SIZE,)` of which the intensities are used."""
+
+OpenDevice = Callable[[Generator], "DeviceGenerator | None"]
+"""Gives what renders in a prepared generator's stead, None where nothing does better: `puppet.generate.device`."""
 
 _LIDS = tuple(i for name in ("AU05", "AU07", "AU45") for i in facs.columns_of(name))
 _LEAST_BASELINE = 0.5  # weaker readings of a still are noise
@@ -54,6 +64,7 @@ class Puppet:
         size: tuple[int, int] | None = None,
         read_actions: ReadActions | None = None,
         texture: TextureModel | None = None,
+        open_device: OpenDevice | None = None,
     ) -> None:
         """`size` (width, height) of what is rendered; None keeps the portrait's aspect, 512 on the short side.
 
@@ -67,6 +78,7 @@ class Puppet:
         self._generator = Generator(canvas, LandmarkRig.load(), MouthPictures.load(), texture=texture)
         if read_actions is not None:
             self._generator.set_baseline(_trusted(read_actions(portrait)))
+        self._device = open_device(self._generator) if open_device is not None else None
 
     @classmethod
     def load(
@@ -78,6 +90,7 @@ class Puppet:
         framing: Literal["full", "head"] = "full",
         read_actions: ReadActions | None = read_expression,
         texture: TextureModel | None = None,
+        open_device: OpenDevice | None = None,
     ) -> Puppet:
         """Load a picture and prepare its animation (about a second).
 
@@ -90,7 +103,7 @@ class Puppet:
         portrait = Portrait.load(path, face=face)
         if framing == "head":
             portrait = portrait.cut_to_head()
-        return cls(portrait, size=size, read_actions=read_actions, texture=texture)
+        return cls(portrait, size=size, read_actions=read_actions, texture=texture, open_device=open_device)
 
     @property
     def generator(self) -> Generator:
@@ -118,13 +131,18 @@ class Puppet:
         return self._generator.canvas.landmarks_px
 
     @property
-    def timings(self) -> Timings:
+    def timings(self) -> Timings | DeviceTimings:
         """Milliseconds of the last rendering's stages."""
-        return self._generator.timings
+        return self._generator.timings if self._device is None else self._device.timings
+
+    @property
+    def renders_on(self) -> str:
+        """What renders: "numpy on cpu", "tensorrt on cuda"."""
+        return "numpy on cpu" if self._device is None else f"{self._device.info.backend} on {self._device.info.device}"
 
     def render(self, control: np.ndarray) -> np.ndarray:
         """`(H, W, 3)` uint8 RGB of one control `(SIZE,)`, a new contiguous array."""
-        return self._generator.render(facs.clip(control))
+        return self._render(facs.clip(control))
 
     def animate(self, **actions: float) -> np.ndarray:
         """The same by name, from a neutral face: `animate(AU12=3, AU45_L=5, yaw_rad=0.2)`.
@@ -132,10 +150,22 @@ class Puppet:
         Raises:
             ConfigError: an unknown name or a value out of its range.
         """
-        return self._generator.render(facs.control(**actions))
+        return self._render(facs.control(**actions))
 
     def close(self) -> None:
+        if self._device is not None:
+            self._device.close()
         self._generator.close()
+
+    def _render(self, control: np.ndarray) -> np.ndarray:
+        if self._device is not None:
+            try:
+                return self._device.render(control)
+            except EngineError as exc:
+                log.warning("the generator goes on with NumPy on the CPU: %s", exc)
+                self._device.close()
+                self._device = None
+        return self._generator.render(control)
 
 
 def _trusted(control: np.ndarray) -> np.ndarray:

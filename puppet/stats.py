@@ -34,6 +34,7 @@ class Stats:
         self.frames_in = self.frames_out = self.dropped = self.without_face = self.errors = 0
         self.start_s: float | None = None  # from the start of the process to the first published frame
         self.engine: Mapping[str, Any] = {}
+        self.generator = ""  # what renders: "numpy on cpu", "tensorrt on cuda"
         self._first_s = self._last_s = 0.0
         self._recent: deque[float] = deque(maxlen=512)
         self._latencies_ms: deque[float] = deque(maxlen=LATENCY_OVER)
@@ -113,6 +114,7 @@ class Stats:
             "stages_ms": stages,
             "peak_memory_mib": peak_memory_mib(),
             "engine": dict(self.engine),
+            "generator": self.generator,
             "versions": versions(),
             "hardware": hardware(),
         }

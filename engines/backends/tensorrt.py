@@ -7,6 +7,8 @@ Precision is a matter of the weights' type ("strong typing"), so fp16 means a mo
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +23,10 @@ from engines.devices import cuda_card
 from engines.errors import EngineError
 from engines.model_file import ModelFile
 from engines.onnx_module import OnnxModule
+from engines.program import Program
 from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs, with_shapes
+from engines.recorded import RecordedModule
+from engines.typed import Typed
 from engines.whole_graph import left_over
 
 
@@ -56,13 +61,8 @@ class TensorRtEngine:
         self.inputs: Mapping[str, TensorSpec] = {
             name: TensorSpec(tuple(n or 1 for n in spec.shape), spec.dtype) for name, spec in fixed.items()
         }
-        # Whatever the compiler throws (it has no common error type) means that this engine is not to be had.
-        try:
-            self._module = self._load(blob) if blob else self._compile(model)
-        except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, OSError) as exc:
-            if isinstance(exc, EngineError):
-                raise
-            raise EngineError(f"TensorRT can't load {model.name}: {' '.join(str(exc).split())[:300]}") from exc
+        with _refused(model.name):
+            self._module = _load_whole(blob) if blob else self._compile(model)
         self.info = EngineInfo(
             backend="tensorrt",
             device=device,
@@ -115,21 +115,103 @@ class TensorRtEngine:
         example = tuple(self._tensors(golden.seeded_inputs(self.inputs)))
         with torch.no_grad():
             module.fix(*example)
-            program = torch.export.export(module, example)
-        compiled = torch_tensorrt.dynamo.compile(
-            program, arg_inputs=list(example), require_full_compilation=True, min_block_size=1
-        )
-        if rest := left_over(compiled):
-            raise EngineError(f"TensorRT did not take {model.name} as a whole: {', '.join(rest)} stayed outside.")
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "engine.ep"
-            torch_tensorrt.save(compiled, str(path), arg_inputs=list(example))
-            self._blob = path.read_bytes()
+        compiled, self._blob = _compile_whole(model.name, module, example)
         return compiled
 
-    def _load(self, blob: bytes) -> torch.nn.Module:
-        """From our own cache only, whose checksum was compared before."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "engine.ep"
-            path.write_bytes(blob)
-            return torch_tensorrt.load(str(path)).module()
+
+class TensorRtProgram:
+    """One program compiled as a whole; see `TensorRtEngine`.
+
+    It is launched anew for each run. Outputs are cast after the engine (TensorRT writes no uint8), still on the card.
+    """
+
+    def __init__(
+        self,
+        model: Program,
+        *,
+        device: str,
+        precision: str,
+        threads: int,
+        shapes: Mapping[str, tuple[int | None, ...]],
+        blob: bytes = b"",
+    ):
+        """Compile (minutes, once), or load what `compiled` gave; arguments as for `TorchProgram`.
+
+        Raises:
+            EngineError: no card, or the program does not compile as a whole.
+        """
+        about = self.fingerprint(device)
+        place = torch.device(device)
+        self.inputs, self.outputs, self._blob = model.inputs, model.outputs, blob
+        with _refused(model.name):
+            if blob:
+                compiled = _load_whole(blob)
+            else:
+                example = tuple(to_device(model.golden[name], place, torch.float32) for name in model.inputs)
+                module = copy.deepcopy(model.module).eval().requires_grad_(False).to(place)
+                # Positions of pixels need all bits of a float: tf32 has eleven.
+                compiled, self._blob = _compile_whole(model.name, module, example, disable_tf32=True)
+            typed = Typed(compiled, [spec.dtype for spec in self.outputs.values()])
+            self.recorded = RecordedModule(typed, model.golden, list(self.outputs), place, is_recorded=False)
+        self.info = EngineInfo(
+            backend="tensorrt",
+            device=device,
+            precision=precision,
+            model=model.name,
+            version=f"torch_tensorrt {torch_tensorrt.__version__}",
+            device_name=about["device_name"],
+            metadata=model.metadata,
+        )
+
+    fingerprint = staticmethod(TensorRtEngine.fingerprint)
+
+    def compiled(self) -> bytes:
+        return self._blob
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if self.recorded is None:
+            raise EngineError(f"{self.info.model}: run after close.")
+        checked = contiguous_inputs(self.info.model, self.inputs, arrays)
+        try:
+            return self.recorded.run(checked)
+        except RuntimeError as exc:
+            raise EngineError(f"TensorRT failed in {self.info.model}: {' '.join(str(exc).split())[:300]}") from exc
+
+    def close(self) -> None:
+        self.recorded = None
+
+
+@contextlib.contextmanager
+def _refused(model: str):
+    """Whatever the compiler throws (it has no common error type) means that this engine is not to be had."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, OSError) as exc:
+        if isinstance(exc, EngineError):
+            raise
+        raise EngineError(f"TensorRT can't load {model}: {' '.join(str(exc).split())[:300]}") from exc
+
+
+def _compile_whole(
+    name: str, module: torch.nn.Module, example: tuple[torch.Tensor, ...], **settings: bool
+) -> tuple[torch.nn.Module, bytes]:
+    """The compiled module and what is kept of it; EngineError where a part would fall back to torch."""
+    with torch.no_grad():
+        program = torch.export.export(module, example)
+    compiled = torch_tensorrt.dynamo.compile(
+        program, arg_inputs=list(example), require_full_compilation=True, min_block_size=1, **settings
+    )
+    if rest := left_over(compiled):
+        raise EngineError(f"TensorRT did not take {name} as a whole: {', '.join(rest)} stayed outside.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "engine.ep"
+        torch_tensorrt.save(compiled, str(path), arg_inputs=list(example))
+        return compiled, path.read_bytes()
+
+
+def _load_whole(blob: bytes) -> torch.nn.Module:
+    """From our own cache only, whose checksum was compared before."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "engine.ep"
+        path.write_bytes(blob)
+        return torch_tensorrt.load(str(path)).module()

@@ -6,6 +6,7 @@ It runs the same ONNX file as the others, turned into a module by `engines.onnx_
 from __future__ import annotations
 
 import contextlib
+import copy
 import platform
 from collections.abc import Mapping
 
@@ -17,6 +18,7 @@ from engines.devices import cuda_card
 from engines.errors import EngineError
 from engines.model_file import ModelFile
 from engines.onnx_module import OnnxModule, reading
+from engines.program import Program
 from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs, with_shapes
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -89,7 +91,7 @@ class TorchEngine:
         checked = contiguous_inputs(self.info.model, self.inputs, arrays)
         if self.info.threads and torch.get_num_threads() != self.info.threads:
             torch.set_num_threads(self.info.threads)
-        with torch.inference_mode(), _translated(self.info.model):
+        with torch.inference_mode(), translated(self.info.model):
             tensors = [to_device(checked[name], self._device, self._dtype) for name in self._module.input_names]
             results = self._module(*tensors)
             return {
@@ -99,6 +101,68 @@ class TorchEngine:
 
     def close(self) -> None:
         self._module = None
+
+
+class TorchProgram:
+    """One program in eager torch; on a card recorded as a CUDA graph."""
+
+    def __init__(
+        self,
+        model: Program,
+        *,
+        device: str,
+        precision: str,
+        threads: int,
+        shapes: Mapping[str, tuple[int | None, ...]],
+        blob: bytes = b"",
+    ):
+        """Load; see `TorchEngine`. `precision` is "fp32", `shapes` is empty: a program has its own.
+
+        Raises:
+            EngineError: the device is not there, or the program can't be recorded on it.
+        """
+        about = self.fingerprint(device)
+        place = torch.device(device)
+        self._typed = copy.deepcopy(model.typed()).eval().to(place)
+        self.inputs, self.outputs = model.inputs, model.outputs
+        self.info = EngineInfo(
+            backend="torch",
+            device=device,
+            precision=precision,
+            model=model.name,
+            version=f"torch {torch.__version__}",
+            device_name=about["device_name"],
+            threads=threads if device == "cpu" else 0,
+            metadata=model.metadata,
+        )
+        self.recorded = None
+        if place.type == "cuda":
+            from engines.recorded import RecordedModule
+
+            with translated(model.name):
+                self.recorded = RecordedModule(self._typed, model.golden, list(self.outputs), place)
+
+    fingerprint = staticmethod(TorchEngine.fingerprint)
+
+    def compiled(self) -> bytes:
+        return b""
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if self._typed is None:
+            raise EngineError(f"{self.info.model}: run after close.")
+        checked = contiguous_inputs(self.info.model, self.inputs, arrays)
+        with translated(self.info.model):
+            if self.recorded is not None:
+                return self.recorded.run(checked)
+            if torch.get_num_threads() != self.info.threads:
+                torch.set_num_threads(self.info.threads)
+            with torch.inference_mode():
+                results = self._typed(*(to_device(checked[n], torch.device("cpu"), torch.float32) for n in self.inputs))
+            results = results if isinstance(results, tuple) else (results,)
+            return {n: to_array(r, spec) for (n, spec), r in zip(self.outputs.items(), results, strict=True)}
+
+    def close(self) -> None:
+        self._typed = self.recorded = None
 
 
 def tensor_specs(model: ModelFile) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
@@ -129,7 +193,8 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
 
 
 @contextlib.contextmanager
-def _translated(model: str):
+def translated(model: str):
+    """What torch throws, as EngineError."""
     try:
         yield
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as exc:

@@ -87,7 +87,9 @@ class WeightsStep(nn.Module):
             self.register_buffer(f"opens_{side}", constant(opens / rest))
             self._lids.append((side, facs.INDEX[f"AU45_{side}"]))
         opens = lips.opening_px(anatomy)
-        jaw, seal, rise, fall = (np.eye(len(actions))[actions.index(n)] for n in ("AU26", "seal", "upper_gap", "lower_gap"))
+        jaw, seal, rise, fall = (
+            np.eye(len(actions))[actions.index(n)] for n in ("AU26", "seal", "upper_gap", "lower_gap")
+        )
         at_rest, beside = lips.openings_beside_px(anatomy)
         close = lips.CLOSE_UPPER * rise + (1 - lips.CLOSE_UPPER) * fall
         buffers = {
@@ -116,14 +118,14 @@ class WeightsStep(nn.Module):
     def _close_lids(self, weights: Tensor, control: Tensor) -> Tensor:
         for side, place in self._lids:
             others = weights * getattr(self, f"others_{side}")
-            left = torch.relu((1 + others @ getattr(self, f"opens_{side}")).amax())
+            left = torch.relu((1 + others @ getattr(self, f"opens_{side}")).amax(0))
             weights = others + getattr(self, f"column_{side}") * (left * control[place] / facs.MAX_INTENSITY)
         return weights
 
     def _part_lips(self, weights: Tensor, control: Tensor) -> Tensor:
         wide = self._open_gap
         wanted = control[self._au25] * (wide / facs.MAX_INTENSITY)
-        gap = self._rest_gap + (weights * self.opens).sum()
+        gap = self._rest_gap + weights @ self.opens
         gap = torch.where(gap < 0, gap * unit(wanted / (lips.SEALED * wide)), gap)
         missing = wanted - gap
         # Both branches; the other one's amounts are nothing.
@@ -144,4 +146,4 @@ class WeightsStep(nn.Module):
         excess = weights @ self.opens_beside
         if self._rest_gap > 0:
             excess = excess + self.gaps_beside * torch.relu(1 - wanted / self._rest_gap)
-        return (excess / self.press_shares).amax().clamp(0, lips.MOST_PRESS * self._open_gap)
+        return (excess / self.press_shares).amax(0).clamp(0.0, lips.MOST_PRESS * self._open_gap)

@@ -98,3 +98,14 @@ class GeneratorGraph(nn.Module):
         column = [part for part in (self.above, moved, self.below) if part is not None]
         moved = torch.cat(column, 0) if len(column) > 1 else moved
         return moved.contiguous()
+
+
+class PictureStep(nn.Module):
+    """The graph with whole numbers in float32 as its output."""
+
+    def __init__(self, graph: GeneratorGraph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, control: Tensor) -> Tensor:
+        return self.graph.picture(control)

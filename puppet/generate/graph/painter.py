@@ -62,7 +62,7 @@ class RegionPainter(nn.Module):
         self.network = OnnxModule(ModelFile.read(painter.model_paths[kind]))
         for name, values in memory.features.items():
             self.register_buffer(f"feature_{name}", constant(values))
-        moved = torch.zeros(len(sides), 5, height, width)
+        moved = torch.zeros(len(sides), 5, *self._shape.seen_size)
         self.network.fix(*self._inputs(moved, torch.zeros(len(sides), self.action_places.shape[1])))
 
     def settle(self, flat: Tensor, opening: Opening, window: Window, pose: Pose) -> None:
@@ -73,9 +73,13 @@ class RegionPainter(nn.Module):
         """Patches to lay: `(places, colour (3, n), attention (1, n))` for each crop, the picture untouched."""
         frame, distance = self._frame(pose)
         crop = self._crop(flat, frame, opening, window)
-        colours = crop[:, :3] / 127.5 - 1
+        rows, columns = self._shape.seen
+        seen = crop[:, :, rows, columns]
+        colours = seen[:, :3] / 127.5 - 1
         actions = control[self.action_places] * self.action_scale
-        out = dict(zip(self.network.output_names, self._run(torch.cat((colours, crop[:, 3:]), 1), actions), strict=True))
+        out = dict(
+            zip(self.network.output_names, self._run(torch.cat((colours, seen[:, 3:]), 1), actions), strict=True)
+        )
         amount = self._amount(crop) * (distance >= FEWEST_PX).to(crop.dtype)
         attention = out["attention"] * amount[:, None, None, None]
         planes = torch.cat((out["change"], attention), 1)
@@ -130,16 +134,14 @@ class RegionPainter(nn.Module):
 
     def _patch(self, flat: Tensor, planes: Tensor, frame: Tensor, n: int, pose: Pose) -> tuple[Tensor, Tensor, Tensor]:
         centre = frame[:, :, 2].round()
-        x = (centre[:, :1, None] + self.window_px)  # [1, 1, side]
-        y = (centre[:, 1:, None] + self.window_px[:, None])
+        x = centre[:, :1, None] + self.window_px  # [1, 1, side]
+        y = centre[:, 1:, None] + self.window_px[:, None]
         linear = frame[:, :, :2]
         a, b, c, d = (linear[:, i, j, None, None] for i in (0, 1) for j in (0, 1))
         scale = 1 / (a * d - b * c)
         dx, dy = x - frame[:, :1, 2:], y - frame[:, 1:, 2:]
-        left, top = self._shape.slit_centre
-        laid = sample(
-            planes, (d * dx - b * dy) * scale + left, (a * dy - c * dx) * scale + top, padding="zeros"
-        )
+        left, top = (place - edge for place, edge in zip(self._shape.slit_centre, self._shape.margin, strict=True))
+        laid = sample(planes, (d * dx - b * dy) * scale + left, (a * dy - c * dx) * scale + top, padding="zeros")
         laid = laid.reshape(4, -1)
         places = self.region.places(x, y).reshape(-1)
         attention = torch.where(laid[3:] < reference.LEAST_ATTENTION, 0.0, laid[3:])

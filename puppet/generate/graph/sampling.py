@@ -21,12 +21,12 @@ def sample(picture: Tensor, x: Tensor, y: Tensor, *, mode: str = "bilinear", pad
 
 def unit(values: Tensor) -> Tensor:
     """Limited to 0-1."""
-    return values.clamp(0, 1)
+    return values.clamp(0.0, 1.0)
 
 
 def blend(under: Tensor, colour: Tensor, attention: Tensor) -> Tensor:
     """`A * C + (1 - A) * under`, within a picture's range."""
-    return (under + (colour - under) * attention).clamp(0, 255)
+    return (under + (colour - under) * attention).clamp(0.0, 255.0)
 
 
 def constant(values: np.ndarray | tuple | float) -> Tensor:

@@ -25,8 +25,8 @@ _REST_TABLE_PER_PX = 4
 """The same for the portrait's own edges, which are known beforehand."""
 
 _EDGE_OUT_PX, _EDGE_WIDTH_PX = 0.66, 1.5
-"""The ramp that `cv2.fillPoly` draws along a smooth outline, on average: it lies outside the polygon, and snaps to whole
-rows where the outline is level (which is not repeated here)."""
+"""The ramp that `cv2.fillPoly` draws along a smooth outline, on average: it lies outside the polygon. (Where the outline
+is level it snaps to whole rows, which is not repeated here.)"""
 
 
 class Window(NamedTuple):
@@ -114,9 +114,7 @@ class SlitBatch(nn.Module):
             self._smooth = nn.AvgPool2d(smooth, stride=1, padding=smooth // 2)
         self._blur = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
 
-    def forward(
-        self, weights: Tensor, pose: Pose, around: Tensor, texture: Texture
-    ) -> tuple[Window, Tensor, Opening]:
+    def forward(self, weights: Tensor, pose: Pose, around: Tensor, texture: Texture) -> tuple[Window, Tensor, Opening]:
         """Windows, their skin `(N, 3, rows, columns)` and openings; `around` is the head's backward displacement."""
         travel = (pose.travel(self.anchor_px) * self.follow_at_anchor[:, None])[:, :2].round()
         left_top = self.left_top + travel
@@ -214,8 +212,12 @@ class SlitBatch(nn.Module):
         # A gap thinner than a pixel and a half fades away instead of drawing a line.
         mask = drawn * unit((gap - reference.LEAST_GAP_PX) / 1.2) * in_band
         if self._edges_part:
-            beyond = self._beyond_edges(torch.where(below < 0.5, shown_x[:, 0], shown_x[:, 1]),
-                                        torch.where(below < 0.5, shown_y[:, 0], shown_y[:, 1]), below, in_band)
+            beyond = self._beyond_edges(
+                torch.where(below < 0.5, shown_x[:, 0], shown_x[:, 1]),
+                torch.where(below < 0.5, shown_y[:, 0], shown_y[:, 1]),
+                below,
+                in_band,
+            )
             wide = unit((gap - reference.STRETCHED_GAP_PX) / reference.STRETCHED_GAP_PX)
             corner = unit((width / 2 - along.abs()) / reference.CORNER_PX)
             mask = torch.maximum(mask, unit(beyond - 0.5) * wide * corner * in_band)
