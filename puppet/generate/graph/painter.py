@@ -41,7 +41,7 @@ class RegionPainter(nn.Module):
             region_frame(c[:, :2], self._shape, is_mirrored=side == "L") for c, side in zip(corners, sides, strict=True)
         ]
         zoom = [float(np.sqrt(abs(np.linalg.det(frame[:, :2])))) for frame in frames]
-        self._step = max(shrink_step(z) for z in zoom)
+        self._step = max(1, *(shrink_step(z) for z in zoom))
         side_px = int(np.ceil(np.hypot(self._shape.width, self._shape.height) / min(zoom) * _ROOM))
         columns = [action_columns(is_mirrored=side == "L") for side in sides]
         height, width = self._shape.height, self._shape.width

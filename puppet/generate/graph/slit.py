@@ -25,8 +25,8 @@ _REST_TABLE_PER_PX = 4
 """The same for the portrait's own edges, which are known beforehand."""
 
 _EDGE_OUT_PX, _EDGE_WIDTH_PX = 0.66, 1.5
-"""The ramp that `cv2.fillPoly` draws along a smooth outline, on average: it lies outside the polygon. (Where the outline
-is level it snaps to whole rows, which is not repeated here.)"""
+"""The ramp that `cv2.fillPoly` draws along a smooth outline, on average: it lies outside of the polygon. (Where the
+outline is level it snaps to whole rows, which is not repeated here.)"""
 
 
 class Window(NamedTuple):
