@@ -166,6 +166,7 @@ def test_it_samples_in_four_dimensions_only(graph):
     assert all(argument.meta["val"].ndim == 4 for node in grids for argument in node.args[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_it_round_trips_through_onnx(generator, cache, backend):
     program = graph_program(generator)
