@@ -1,7 +1,7 @@
 """Device: the whole generator on a graphics card, only the control going up and only the finished picture coming down.
 
 `graph` writes the generator as one torch module, `engines` compiles and runs it. On a CPU the NumPy generator is
-several times as fast as any compiled one, so that it is taken there, and wherever the card's picture is not right.
+faster than any compiled one (`engines/log`), so that it is taken there, and wherever the card's picture is not right.
 """
 
 from __future__ import annotations
