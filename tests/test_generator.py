@@ -113,6 +113,14 @@ def test_sealed_lips_meet_beside_their_middle_too(puppet, action):
     assert not gap_px.size or gap_px.max() < 0.03 * _mouth_width_px(puppet)
 
 
+def test_teeth_of_a_smile_stay_with_the_skull_when_the_jaw_drops(puppet):
+    mouth = puppet.generator.mouth
+    assert mouth.own is not None  # the astronaut smiles
+    with_skull, with_jaw = mouth.own.upper_alpha, mouth.own.lower_alpha
+    assert with_skull.max() == with_jaw.max() == 1
+    assert with_jaw[with_skull == 1].mean() < 0.1
+
+
 def test_a_wide_open_mouth_shows_no_strip_of_the_other_lip(puppet):
     generator = puppet.generator
     control = facs.control(AU25=5, AU26=5)

@@ -227,7 +227,9 @@ def _own_mouth(canvas: Canvas, anatomy: Anatomy, rest: Opening) -> OwnMouth:
     cover = cv2.dilate(inside, np.ones((3, 3), np.uint8))  # the rest opening's soft edge must be all its own
     soft = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), 1.0)
     cover = np.where(cover > 0, 1.0, soft).astype(np.float32)
-    upper = np.clip(_OWN_UPPER_CM * anatomy.fit.scale_px_per_cm - rest.depth_px + 0.5, 0, 1)
+    above = _OWN_UPPER_CM * anatomy.fit.scale_px_per_cm - rest.depth_px  # px above the upper teeth's end
+    upper, lower = np.clip(above + 0.5, 0, 1), np.clip(1.5 - above, 0, 1)
     rgb = canvas.still[y0:y1, x0:x1].astype(np.float32)
-    # The upper part lies over the lower one: the lower one may reach under it, so that no line shows between them.
-    return OwnMouth(rgb, (x0, y0), (cover * upper).astype(np.float32), cover)
+    # The lower part reaches a pixel under the upper one, so that no line shows between them; no further, or upper
+    # teeth would go down with the jaw a second time.
+    return OwnMouth(rgb, (x0, y0), (cover * upper).astype(np.float32), (cover * lower).astype(np.float32))
