@@ -83,7 +83,7 @@ def fit(config: GeneratorConfig, shards: Sequence[Path]) -> None:
     if config.start is not None and not config.resume:
         run.start_from(config.start)
     data.reseed([config.seed, fabric.global_rank, start])
-    began, step, is_over = time.monotonic(), start, False
+    began, step, is_over = time.monotonic(), start, start >= config.steps  # a finished run is only exported
     try:
         with Progress(disable=fabric.global_rank > 0) as bar:
             task = bar.add_task(f"training {config.region}", total=config.steps, completed=start)

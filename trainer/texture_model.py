@@ -23,6 +23,7 @@ from trainer.texture_params import TextureParams
 _FLOOR = 0.08  # attention under this is none once trained: what moves well is left alone
 _FADE_PX = 8  # attention falls to zero over this at the crop's border
 _ATTENTION_INSIDE, _ATTENTION_OUTSIDE = 2.0, -3.0  # logits that training starts from
+_CLOSE_BY_PX = 2  # in a crop: half of a gap between two rows of teeth
 _REST_PLANES, _MOVED_PLANES = 4, 5
 _FOLD = 2  # pixels are folded into channels: half the resolution at full information
 
@@ -95,7 +96,7 @@ class TexturePainter(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.head.weight.data *= 0.1
         self.register_buffer("fade", _border_fade(shape))
-        self.relight, self.tint = params.relight, params.tint
+        self.relight, self.tint, self.lighter = params.relight, params.tint, params.lighter
 
     def forward(self, moved: Tensor, actions: Tensor, near: Tensor, deep: Tensor, style: Tensor) -> Painted:
         """`moved` `(N, 5, h, w)`: colours -1 to 1, opening, depth in it; the rest from `PortraitEncoder`."""
@@ -121,6 +122,10 @@ class TexturePainter(nn.Module):
         if self.tint != 1:
             grey = change.mean(1, keepdim=True)
             change = grey + (change - grey) * (1 - (1 - self.tint) * opening)
+        if self.lighter:
+            drawn = moved[:, :3] + 1
+            close_by = F.max_pool2d(drawn * opening, 2 * _CLOSE_BY_PX + 1, 1, _CLOSE_BY_PX)
+            change = change + (torch.minimum(change, self.lighter * close_by - drawn) - change) * opening
         return Painted(moved[:, :3] + change, attention, moved[:, :3] + attention * change)
 
 

@@ -22,6 +22,9 @@ class TextureParams:
     relight: float = 0.0
     """Inside an opening what was drawn is only made lighter or darker, by at most this share (mouths: 0.8); 0 paints
     freely. Painted freely from few examples, mouth networks fill cavities with milk and tint teeth like lips."""
+    lighter: float = 0.0
+    """Inside an opening nothing becomes lighter than this many times what was drawn close by, colour by colour (mouths:
+    1.2): gaps between teeth may be filled, cavities not; 0 sets no limit."""
     tint: float = 1.0
     """Share of a change of hue that counts inside an opening (mouths: 0.5): teeth of paintings and statues turn less
     rosy."""
