@@ -12,6 +12,7 @@ from puppet.errors import InputError
 from trainer.texture_params import TextureParams
 
 _HALF = "_half"
+_FREEDOM = ("relight", "lighter", "tint")  # settings that no weight's size shows
 _CONSTANT = ".fade"  # how a crop's border fades is no weight
 
 
@@ -26,7 +27,7 @@ def read_networks(folder: Path, region: str) -> tuple[TextureParams, dict[str, n
     from onnx import numpy_helper
 
     weights: dict[str, np.ndarray] = {}
-    relight = 0.0
+    freedom: dict[str, float] = {}
     for part, prefix in (("portrait", "encoder."), ("paint", "")):
         path = folder / f"texture_{region}_{part}.onnx"
         try:
@@ -41,7 +42,8 @@ def read_networks(folder: Path, region: str) -> tuple[TextureParams, dict[str, n
             if name.startswith(("encoder.", "painter.")) and not name.endswith(_CONSTANT):
                 weights[name] = numpy_helper.to_array(tensor).astype(np.float32)
         about = {entry.key: entry.value for entry in model.metadata_props}
-        relight = json.loads(about.get("config", "{}")).get("network", {}).get("relight", 0.0)
+        network = json.loads(about.get("config", "{}")).get("network", {})
+        freedom = {name: network[name] for name in _FREEDOM if name in network}
     try:
         params = TextureParams(
             near=weights["painter.stem.weight"].shape[0],
@@ -49,7 +51,7 @@ def read_networks(folder: Path, region: str) -> tuple[TextureParams, dict[str, n
             deep=weights["painter.to_deep.weight"].shape[0],
             style=weights["encoder.style.weight"].shape[0],
             rest_near=weights["encoder.near.weight"].shape[0],
-            relight=relight,
+            **freedom,
         )
     except KeyError as exc:
         raise InputError(
@@ -61,4 +63,4 @@ def read_networks(folder: Path, region: str) -> tuple[TextureParams, dict[str, n
 
 def sizes(params: TextureParams) -> dict[str, int]:
     """What must agree between weights and a network; how freely it paints may differ."""
-    return {name: value for name, value in dataclasses.asdict(params).items() if name != "relight"}
+    return {name: value for name, value in dataclasses.asdict(params).items() if name not in _FREEDOM}

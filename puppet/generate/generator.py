@@ -131,7 +131,7 @@ class Generator:
     def warp(self, weights: np.ndarray, pose: HeadPose) -> np.ndarray:
         """The portrait's own pixels moved by one smooth field, a new picture: `move` without slits and interiors."""
         moved = self._sample(self._at_pixels(self._backward(weights, pose)))
-        return into_still(self.canvas.still, self._region, moved)
+        return into_still(self.canvas.still, self.region, moved)
 
     def shown_positions(self, weights: np.ndarray, pose: HeadPose) -> np.ndarray:
         """`(H, W, 2)` float32 px: the place of the still that each pixel shows, were there nothing in the openings."""
@@ -141,7 +141,7 @@ class Generator:
         for slit in self.slits.values():
             if (opened := open_slit(slit, self.field, weights, pose, backward, self.canvas)) is not None:
                 self._lay_slit(moved, opened[1], places)
-        return into_still(places, self._region, moved)
+        return into_still(places, self.region, moved)
 
     def _corners(self, slit: Slit, pose: HeadPose) -> np.ndarray:
         """`(2, 2)` px: where the slit's resting corners stand when the head alone moves."""
