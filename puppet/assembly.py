@@ -105,7 +105,10 @@ def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
 
 
 def open_texture(options: Options) -> TextureNetworks | None:
-    """The texture networks, for all portraits; None: motion alone."""
+    """The texture networks, for all portraits; None: motion alone.
+
+    By default lids alone are painted: that gains most, and costs nothing while the eyes are open.
+    """
     from puppet.generate.painter import MODELS, TextureNetworks
 
     engine, device = options.engine.engine, options.engine.device
@@ -114,7 +117,7 @@ def open_texture(options: Options) -> TextureNetworks | None:
     choice = options.portrait.texture
     if choice == "off" or (choice == "auto" and not any(MODELS.glob("texture_*.onnx"))):
         return None
-    return TextureNetworks(engine=engine, device=device)
+    return TextureNetworks(engine=engine, device=device, regions=("eye",) if choice == "auto" else ("mouth", "eye"))
 
 
 def open_signer(options: Options) -> Sign | None:

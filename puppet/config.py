@@ -42,8 +42,8 @@ class PortraitOptions:
     size: Annotated[str | None, _option("Published size.", "WxH", "portrait's aspect, short side 512")] = None
     texture: Annotated[
         Literal["auto", "on", "off"],
-        _option("Networks repaint mouth and eyes; auto: where packaged.", default="off"),
-    ] = "off"
+        _option("Networks repaint lids as they close (auto), mouths as well (on), or nothing.", default="auto"),
+    ] = "auto"
     texture_models: Annotated[
         Path | None, _option("These networks repaint them, as trained for one portrait.", "FOLDER")
     ] = None
