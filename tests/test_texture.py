@@ -216,3 +216,43 @@ def test_packaged_models_say_what_they_are_and_take_any_batch(path):
     )
     for name, value in one.items():
         np.testing.assert_allclose(three[name], np.repeat(value, 3, 0), atol=1e-3)
+
+
+@pytest.mark.parametrize(("choice", "regions"), [("auto", ("eye",)), ("on", ("mouth", "eye"))])
+def test_lids_alone_are_painted_unless_mouths_are_asked_for(monkeypatch, choice, regions):
+    import puppet.generate.painter
+    from puppet.assembly import open_texture
+    from puppet.config import Options, PortraitOptions
+
+    monkeypatch.setattr(puppet.generate.painter, "TextureNetworks", lambda **settings: settings["regions"])
+    assert open_texture(Options(portrait=PortraitOptions(texture=choice))) == regions
+    assert Options().portrait.texture == "auto"
+    assert open_texture(Options(portrait=PortraitOptions(texture="off"))) is None
+
+
+def test_a_limited_network_fills_no_cavity_with_milk_and_keeps_half_its_tint():
+    torch = pytest.importorskip("torch")
+    from trainer.texture_model import RegionNetwork
+    from trainer.texture_params import TextureParams
+
+    sizes = dict(near=8, middle=8, deep=8, style=4, rest_near=4)
+    height, width = MOUTH_SHAPE.seen_size
+    moved = torch.full((1, 5, height, width), -0.8)  # a cavity of a tenth of full light
+    moved[:, :3, 30:34] = 0.6  # with one row of teeth
+    moved[:, 3:] = 1.0
+    rest, actions = torch.zeros(1, 4, height, width), torch.zeros(1, ACTION_COUNT)
+
+    def colour(**limits):
+        network = RegionNetwork(TextureParams(**sizes, **limits), MOUTH_SHAPE).eval()
+        torch.nn.init.zeros_(network.painter.head.weight)
+        pushed = torch.tensor([0.9, 0.5, 0.1, 0.0]).repeat_interleave(4)
+        network.painter.head.bias.data[:] = pushed
+        with torch.no_grad():
+            return network(moved, rest, actions).colour[0]
+
+    free, limited, grey = colour(), colour(lighter=1.2), colour(tint=0.5)
+    assert (free[:, 60] > -0.75).all()
+    torch.testing.assert_close(limited[:, 60] + 1, 1.2 * (moved[0, :3, 60] + 1))
+    torch.testing.assert_close(limited[:, 35], free[:, 35])  # a gap between teeth may be filled
+    spread = (free - moved[0, :3]).std(0) / 2
+    torch.testing.assert_close((grey - moved[0, :3]).std(0), spread)
