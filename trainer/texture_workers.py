@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,8 +31,10 @@ def read_by_workers(paths: Sequence[Path], region: str, seed: list[int], workers
     loader = DataLoader(
         _Shards(paths, region, seed), batch_size=None, num_workers=workers, multiprocessing_context="spawn"
     )
+    examples = iter(loader)
+    _leave_children_to_die_unheard()
     finished: set[int] = set()
-    for number, example in loader:
+    for number, example in examples:
         if len(finished) == workers:
             if example is not None:
                 yield example
@@ -40,3 +44,13 @@ def read_by_workers(paths: Sequence[Path], region: str, seed: list[int], workers
                 yield None
         elif number not in finished:
             yield example
+
+
+def _leave_children_to_die_unheard() -> None:
+    """Take back the signal handler that the loader sets; it looks for dead workers every five seconds without it.
+
+    Python runs handlers on the thread's alternate stack. Where another library has set one and freed it (seen beside
+    OpenVINO), the first worker that ends would take this process along: a segmentation fault in whatever waits.
+    """
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
