@@ -54,7 +54,7 @@ class TensorRtEngine:
         Raises:
             EngineError: no card, or the model does not compile as a whole.
         """
-        about = self.fingerprint(device)
+        self.info = _info(model, device, precision)
         self._device, self._dtype, self._blob = torch.device(device), DTYPES[precision], blob
         inputs, self.outputs = tensor_specs(model)
         fixed = with_shapes(model.name, inputs, shapes)
@@ -63,15 +63,6 @@ class TensorRtEngine:
         }
         with _refused(model.name):
             self._module = _load_whole(blob) if blob else self._compile(model)
-        self.info = EngineInfo(
-            backend="tensorrt",
-            device=device,
-            precision=precision,
-            model=model.name,
-            version=f"torch_tensorrt {torch_tensorrt.__version__}",
-            device_name=about["device_name"],
-            metadata=model.metadata,
-        )
 
     @staticmethod
     def fingerprint(device: str) -> dict[str, str]:
@@ -140,7 +131,7 @@ class TensorRtProgram:
         Raises:
             EngineError: no card, or the program does not compile as a whole.
         """
-        about = self.fingerprint(device)
+        self.info = _info(model, device, precision)
         place = torch.device(device)
         self.inputs, self.outputs, self._blob = model.inputs, model.outputs, blob
         with _refused(model.name):
@@ -153,15 +144,6 @@ class TensorRtProgram:
                 compiled, self._blob = _compile_whole(model.name, module, example, disable_tf32=True)
             typed = Typed(compiled, [spec.dtype for spec in self.outputs.values()])
             self.recorded = RecordedModule(typed, model.golden, list(self.outputs), place, is_recorded=False)
-        self.info = EngineInfo(
-            backend="tensorrt",
-            device=device,
-            precision=precision,
-            model=model.name,
-            version=f"torch_tensorrt {torch_tensorrt.__version__}",
-            device_name=about["device_name"],
-            metadata=model.metadata,
-        )
 
     fingerprint = staticmethod(TensorRtEngine.fingerprint)
 
@@ -179,6 +161,19 @@ class TensorRtProgram:
 
     def close(self) -> None:
         self.recorded = None
+
+
+def _info(model: ModelFile | Program, device: str, precision: str) -> EngineInfo:
+    """EngineError where there is no card."""
+    return EngineInfo(
+        backend="tensorrt",
+        device=device,
+        precision=precision,
+        model=model.name,
+        version=f"torch_tensorrt {torch_tensorrt.__version__}",
+        device_name=TensorRtEngine.fingerprint(device)["device_name"],
+        metadata=model.metadata,
+    )
 
 
 @contextlib.contextmanager

@@ -49,21 +49,11 @@ class TorchEngine:
         Raises:
             EngineError: the device is not there, or an operator that has no counterpart.
         """
-        about = self.fingerprint(device)
+        self.info = _info(model, device, precision, threads)
         self._device, self._dtype = torch.device(device), DTYPES[precision]
         self._module = OnnxModule(model).eval().requires_grad_(False).to(self._device, self._dtype)
         inputs, self.outputs = tensor_specs(model)
         self.inputs: Mapping[str, TensorSpec] = with_shapes(model.name, inputs, shapes)
-        self.info = EngineInfo(
-            backend="torch",
-            device=device,
-            precision=precision,
-            model=model.name,
-            version=f"torch {torch.__version__}",
-            device_name=about["device_name"],
-            threads=threads if device == "cpu" else 0,
-            metadata=model.metadata,
-        )
 
     @staticmethod
     def fingerprint(device: str) -> dict[str, str]:
@@ -121,20 +111,10 @@ class TorchProgram:
         Raises:
             EngineError: the device is not there, or the program can't be recorded on it.
         """
-        about = self.fingerprint(device)
+        self.info = _info(model, device, precision, threads)
         place = torch.device(device)
         self._typed = copy.deepcopy(model.typed()).eval().to(place)
         self.inputs, self.outputs = model.inputs, model.outputs
-        self.info = EngineInfo(
-            backend="torch",
-            device=device,
-            precision=precision,
-            model=model.name,
-            version=f"torch {torch.__version__}",
-            device_name=about["device_name"],
-            threads=threads if device == "cpu" else 0,
-            metadata=model.metadata,
-        )
         self.recorded = None
         if place.type == "cuda":
             from engines.recorded import RecordedModule
@@ -163,6 +143,20 @@ class TorchProgram:
 
     def close(self) -> None:
         self._typed = self.recorded = None
+
+
+def _info(model: ModelFile | Program, device: str, precision: str, threads: int) -> EngineInfo:
+    """EngineError where the device is not there."""
+    return EngineInfo(
+        backend="torch",
+        device=device,
+        precision=precision,
+        model=model.name,
+        version=f"torch {torch.__version__}",
+        device_name=TorchEngine.fingerprint(device)["device_name"],
+        threads=threads if device == "cpu" else 0,
+        metadata=model.metadata,
+    )
 
 
 def tensor_specs(model: ModelFile) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
