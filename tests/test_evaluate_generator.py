@@ -45,7 +45,7 @@ def test_the_table_tells_the_gain_on_the_plain_warp_beside_the_gain_on_motion(ca
 def test_a_sheet_needs_pictures_and_known_expressions(tmp_path):
     from trainer.sheet import SheetConfig, make_sheet
 
-    with pytest.raises(InputError, match="no portraits in"):
+    with pytest.raises(InputError, match="holds no pictures"):
         make_sheet(SheetConfig(tmp_path))
     (tmp_path / "face.png").write_bytes(b"")
     with pytest.raises(InputError, match="unknown expression 'yawn': expected some of laugh"):

@@ -33,6 +33,7 @@ from puppet import facs
 from puppet.easing import minimum_jerk
 from puppet.errors import InputError, PuppetError
 from puppet.generate.motion import head_pose
+from puppet.input_file import pictures_in
 from puppet.landmarks import LEFT_LOWER_LID, LEFT_UPPER_LID, RIGHT_LOWER_LID, RIGHT_UPPER_LID
 from puppet.openface import TrackWriter, read_track
 from puppet.picture import SUFFIXES
@@ -67,11 +68,7 @@ def evaluate_loop(config: EvaluateLoopConfig) -> None:
     Raises:
         InputError: no portraits, or the program failed on all of them.
     """
-    paths = sorted(p for p in config.portraits.glob("*") if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise InputError(
-            f"{config.portraits} holds no pictures: expected portraits. Name their folder with --portraits."
-        )
+    paths = pictures_in(config.portraits, SUFFIXES)
     if config.dry_run:
         print(f"{len(paths)} portraits, {config.combinations} combinations, seed {config.seed} -> {config.output}")
         return

@@ -10,6 +10,7 @@ import numpy as np
 
 from puppet import facs
 from puppet.composite import blend
+from puppet.gallery import portrait_paths
 from puppet.generate.canvas import default_size, frame_portrait
 from puppet.generate.generator import Generator
 from puppet.generate.motion import head_pose
@@ -44,8 +45,7 @@ def inspect_texture(config: InspectConfig) -> None:
         PortraitError: a picture can't be animated.
         InputError: networks are missing.
     """
-    paths = sorted(config.target.iterdir()) if config.target.is_dir() else [config.target]
-    paths = [p for p in paths if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")]
+    paths = portrait_paths(str(config.target))
     if config.dry_run:
         print(f"would write {len(paths)} sheets into {config.output}")
         return

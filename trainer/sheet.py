@@ -11,6 +11,8 @@ import numpy as np
 from puppet import facs
 from puppet.errors import InputError, PortraitError
 from puppet.generate.painter import MODELS, TextureNetworks
+from puppet.input_file import pictures_in
+from puppet.picture import SUFFIXES
 from puppet.puppet import Puppet
 
 EXPRESSIONS: dict[str, dict[str, float]] = {
@@ -21,7 +23,6 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
     "glance": {"gaze_yaw_rad": 0.5},
     "frown": {"AU04": 4, "AU15": 3, "AU17": 2},
 }
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,7 @@ def make_sheet(config: SheetConfig) -> None:
         InputError: no portraits, an unknown expression, or networks are missing.
     """
     folder = config.portraits
-    paths = sorted(folder.iterdir()) if folder.is_dir() else [folder]
-    paths = [p for p in paths if p.suffix.lower() in _PICTURES]
-    if not paths:
-        raise InputError(f"no portraits in {folder}: expected pictures ({', '.join(_PICTURES)}).")
+    paths = pictures_in(folder, SUFFIXES) if folder.is_dir() else [folder]
     if unknown := [name for name in config.expressions if name not in EXPRESSIONS]:
         raise InputError(f"unknown expression {unknown[0]!r}: expected some of {', '.join(EXPRESSIONS)}.")
     if config.dry_run:
