@@ -11,21 +11,6 @@ from puppet.own_view import RENEW_WITHIN_S, STALE_S, Lease, OwnView, fitted
 from puppet.publish.gesture import CONFIRM_KEY, CONFIRM_WITHIN_S, HOLD_KEY, HOLD_S, ShareGesture, State
 
 
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self):
-        self.now_s = 100.0
-
-    def __call__(self):
-        return self.now_s
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def gesture(clock):
     return ShareGesture(clock)

@@ -9,6 +9,7 @@ pytest.importorskip("torch")
 pytest.importorskip("lightning_fabric")
 pytest.importorskip("webdataset")
 
+from clips import write_clip
 from texture_shards import config_for
 
 from puppet.errors import InputError
@@ -17,18 +18,6 @@ from puppet.generate.painter import MODELS, TextureNetworks
 from trainer import personalise as personal
 from trainer.generator import train_generator
 from trainer.texture_start import read_networks
-
-
-def write_clip(path, frames):
-    import av
-
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264", rate=25, options={"crf": "18"})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for rgb in frames:
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
-        file.mux(stream.encode(None))
 
 
 def test_a_video_makes_networks_that_begin_as_the_packaged_ones_and_that_the_puppet_loads(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clips import write_clip
 from texture_shards import mouth_example
 
 from puppet.errors import InputError
@@ -70,19 +71,6 @@ def write_picture(path, rgb):
 
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), rgb[..., ::-1])
-
-
-def write_clip(path, frames):
-    import av
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264", rate=25, options={"crf": "18"})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for rgb in frames:
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
-        file.mux(stream.encode(None))
 
 
 def unusable(name, folder, astronaut):

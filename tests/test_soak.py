@@ -12,18 +12,6 @@ from puppet import facs
 from puppet.publish import Command, Rendering
 
 
-class Clock:
-    now_s = 0.0
-
-    def __call__(self):
-        return self.now_s
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def script(clock):
     made = Script(WITH_FAULTS, clock=clock)
