@@ -20,7 +20,8 @@ DESCRIPTION = "AI-generated: a still portrait, animated. No camera filmed what i
 PORTRAITS = "puppet.portraits"
 """Label of the assertion that names the portraits: file name, SHA-256 and the consent note, if there is one."""
 
-_MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+_MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp",
+                ".avif": "image/avif", ".bmp": "image/bmp"}  # fmt: skip
 
 
 def recording_manifest(title: str, portraits: Sequence[Provenance], *, now: datetime) -> dict[str, Any]:
