@@ -3,7 +3,7 @@
 # shared/run.sh in it, and leaves its output and exit code in the shared folder.
 busybox=/bin/busybox
 shared=$($busybox sed -n 's/.*shared=\([^ ]*\).*/\1/p' /proc/cmdline 2>/dev/null)
-$busybox mkdir -p /proc /sys /dev /root
+$busybox mkdir -p /proc /sys /dev /host
 $busybox mount -t proc proc /proc
 $busybox mount -t sysfs sys /sys
 $busybox mount -t devtmpfs dev /dev
@@ -18,17 +18,17 @@ for module in $($busybox cat /modules/order); do
 done
 
 nine_p=trans=virtio,version=9p2000.L,msize=1048576
-$busybox mount -t 9p -o ro,$nine_p,cache=loose host /root
-$busybox mount --bind /dev /root/dev
-$busybox mkdir -p /root/dev/shm
-$busybox mount -t tmpfs shm /root/dev/shm
-$busybox mount -t proc proc /root/proc
-$busybox mount -t sysfs sys /root/sys
-$busybox mount -t tmpfs run /root/run
-$busybox mount -t 9p -o $nine_p shared "/root$shared"
+$busybox mount -t 9p -o ro,$nine_p,cache=loose host /host
+$busybox mount --bind /dev /host/dev
+$busybox mkdir -p /host/dev/shm
+$busybox mount -t tmpfs shm /host/dev/shm
+$busybox mount -t proc proc /host/proc
+$busybox mount -t sysfs sys /host/sys
+$busybox mount -t tmpfs run /host/run
+$busybox mount -t 9p -o $nine_p shared "/host$shared"
 $busybox ip link set lo up
 
-$busybox chroot /root /bin/bash "$shared/run.sh" > "/root$shared/output.txt" 2>&1
-echo $? > "/root$shared/exit_code.txt"
+$busybox chroot /host /bin/bash "$shared/run.sh" > "/host$shared/output.txt" 2>&1
+echo $? > "/host$shared/exit_code.txt"
 $busybox sync
 $busybox poweroff -f
