@@ -15,7 +15,7 @@ import numpy as np
 
 import engines
 from puppet.bench.clip import FPS, act_demo, shorten
-from puppet.bench.options import BenchOptions, parse
+from puppet.bench.options import BenchOptions, Texture, parse
 from puppet.demo import DURATION_S
 from puppet.errors import ConfigError, DeviceError, InputError
 from puppet.stats import hardware, versions
@@ -27,6 +27,7 @@ IN_ORDER, LIVE, ALONE = 0.4, 0.4, 0.2  # shares of a variant's time
 _FRAMES_EXPECTED_FPS = 60  # as fast as possible: to turn seconds into frames, the same number for all
 _NETWORK_SHARE = 0.05  # of a variant's time, for each network on each engine
 _START_FRAMES = 60
+_TEXTURES: tuple[Texture, ...] = ("off", "auto")  # with the first engine "on" as well
 
 
 def bench(args: Sequence[str]) -> int:
@@ -79,12 +80,13 @@ def _measure_running(
     from puppet.bench.networks import NetworkLane, ganimation_networks, packaged_networks
 
     variants = [
-        Variant(engine, device, size, has_texture)
+        Variant(engine, device, size, texture)
         for size in options.sizes
         for engine, device in places
-        for has_texture in (False, True)
+        for texture in _TEXTURES
     ]
-    variants.insert(2, Variant(*places[0], options.sizes[0], False, is_recording=True))
+    first = (*places[0], options.sizes[0])
+    variants[2:2] = [Variant(*first, "on"), Variant(*first, "auto", is_recording=True)]
     with ExitStack() as stack:
         lanes, left_out, parameters = [], {}, {}
         for variant in variants:
@@ -143,11 +145,9 @@ def _measure_starts(
     imported = asdict(time_import())
     short = folder / "start.mp4"
     shorten(short, clip, frames=_START_FRAMES)
-    runs = [
-        (turn, place, texture) for turn in range(1 + options.starts) for place in places for texture in (False, True)
-    ]
+    runs = [(turn, place, texture) for turn in range(1 + options.starts) for place in places for texture in _TEXTURES]
     found: dict[tuple, list[dict]] = {}
-    for number, (turn, (engine, device), has_texture) in enumerate(runs):
+    for number, (turn, (engine, device), texture) in enumerate(runs):
         state = "warm" if turn else "cold"
         note(0.8 + 0.2 * number / len(runs), f"start, {engine}, {state}")
         started = start_program(
@@ -156,21 +156,21 @@ def _measure_starts(
             size=options.sizes[0],
             engine=engine,
             device=device,
-            has_texture=has_texture,
+            texture=texture,
             folder=folder,
-            cache=folder / f"cache-{engine}-{device.replace(':', '-')}-{has_texture}",
+            cache=folder / f"cache-{engine}-{device.replace(':', '-')}-{texture}",
         )
-        found.setdefault((engine, device, has_texture, state), []).append(started)
+        found.setdefault((engine, device, texture, state), []).append(started)
     return imported, [
         {
             "engine": engine,
             "device": device,
-            "texture": has_texture,
+            "texture": texture,
             "cache": state,
             "first_frame_s": [one["start_s"] for one in started],
             "peak_memory_mib": max((one["peak_memory_mib"] or 0.0) for one in started) or None,
         }
-        for (engine, device, has_texture, state), started in found.items()
+        for (engine, device, texture, state), started in found.items()
     ]
 
 

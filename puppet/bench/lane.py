@@ -12,6 +12,7 @@ import numpy as np
 
 from puppet import assembly, facs
 from puppet.bench.clip import FPS, LoopingClip
+from puppet.bench.options import Texture
 from puppet.config import DriverOptions, EngineOptions, Options, PortraitOptions
 from puppet.gallery import portrait_paths
 from puppet.live import Show
@@ -23,6 +24,8 @@ from puppet.publish.recorder import WAITING_FRAMES, Recorder
 from puppet.stats import Stats
 from puppet.track import FaceTracker
 
+_PAINTED: dict[Texture, str] = {"off": "", "auto": " +lids", "on": " +lids +mouth"}
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -31,13 +34,13 @@ class Variant:
     engine: str
     device: str
     size: tuple[int, int]
-    has_texture: bool
+    texture: Texture
     is_recording: bool = False
 
     @property
     def name(self) -> str:
         engine = self.engine if self.device == "cpu" else f"{self.engine} {self.device}"
-        return engine + " +texture" * self.has_texture + " +record" * self.is_recording
+        return engine + _PAINTED[self.texture] + " +record" * self.is_recording
 
 
 class Totals:
@@ -74,9 +77,7 @@ class Lane:
         self._recording = folder / f"{id(self)}.mp4" if variant.is_recording else None
         width, height = variant.size
         self._options = Options(
-            portrait=PortraitOptions(
-                target=target, size=f"{width}x{height}", texture="on" if variant.has_texture else "off"
-            ),
+            portrait=PortraitOptions(target=target, size=f"{width}x{height}", texture=variant.texture),
             driver=DriverOptions(driver=str(clip)),
             engine=EngineOptions(engine=variant.engine, device=variant.device),
         )
@@ -126,7 +127,7 @@ class Lane:
             "engine": self.variant.engine,
             "device": self.variant.device,
             "size": list(self.variant.size),
-            "texture": self.variant.has_texture,
+            "texture": self.variant.texture,
             "recording": self.variant.is_recording,
             "regressor": in_order["engine"],
             "in_order": {

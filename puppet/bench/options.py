@@ -6,13 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import arg
 
 from puppet.config import parse_size
 from puppet.errors import ConfigError
+
+Texture = Literal["off", "auto", "on"]
+"""As the program's --texture: nothing is painted, lids, or mouths as well."""
 
 Repeatable = tyro.conf.UseAppendAction[tuple[str, ...]]
 

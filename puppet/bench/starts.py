@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from puppet.bench.options import Texture
 from puppet.errors import InputError
 from puppet.gallery import demo_portrait
 
@@ -44,7 +45,7 @@ def start_program(
     size: tuple[int, int],
     engine: str,
     device: str,
-    has_texture: bool,
+    texture: Texture,
     folder: Path,
     cache: Path | None,
 ) -> dict:
@@ -54,7 +55,7 @@ def start_program(
     """
     stats = folder / "start.json"
     flags = ["--driver", clip, "--size", f"{size[0]}x{size[1]}", "--engine", engine, "--device", device]
-    flags += ["--texture", "on" if has_texture else "off", "--as-fast-as-possible", "--output", "null"]
+    flags += ["--texture", texture, "--as-fast-as-possible", "--output", "null"]
     flags += ["--stats", stats, "--target", Path(target or demo_portrait()).resolve()]
     flags += [] if target else ["--framing", "head"]  # as the program itself shows the demo portrait
     _output([sys.executable, "-m", "puppet", *map(str, flags)], cache)

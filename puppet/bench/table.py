@@ -81,7 +81,7 @@ def _add_networks(report: Mapping[str, Any], section: Callable, row: Callable) -
     names = dict.fromkeys(name for name, _, _ in networks)
 
     def plain(variant: Mapping[str, Any]) -> bool:
-        return not (variant["texture"] or variant["recording"])
+        return variant["texture"] == "off"
 
     for name in names:
         count = report["ganimation_parameters"].get(name)
