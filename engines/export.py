@@ -16,6 +16,7 @@ import numpy as np
 from engines.errors import EngineError
 from engines.golden import TOLERANCE, seeded_inputs
 from engines.model_file import ModelFile
+from engines.protocol import Placement
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +88,7 @@ def describe(path: str | Path) -> str:
     from engines.registry import REFERENCE, backend_class
 
     model = ModelFile.read(path)
-    engine = backend_class(REFERENCE[0])(model, device=REFERENCE[1], precision="fp32", threads=1, shapes={})
+    engine = backend_class(REFERENCE[0])(model, Placement(REFERENCE[1]))
     lines = [f"{model.path}: {model.size_bytes / 1e6:.2f} MB, opset {model.opset}, sha256 {model.sha256[:12]}"]
     lines += [f"  in  {name}: {spec}" for name, spec in engine.inputs.items()]
     lines += [f"  out {name}: {spec}" for name, spec in engine.outputs.items()]
@@ -101,7 +102,7 @@ def _compare(module: torch.nn.Module, path: Path, example: Mapping[str, np.ndarr
 
     from engines.backends.onnxruntime import OnnxRuntimeEngine
 
-    engine = OnnxRuntimeEngine(ModelFile.read(path), device="cpu", precision="fp32", threads=1, shapes={})
+    engine = OnnxRuntimeEngine(ModelFile.read(path), Placement("cpu"))
     worst = 0.0
     for arrays in (example, seeded_inputs(engine.inputs)):
         found = list(engine.run({name: np.asarray(a) for name, a in arrays.items()}).values())

@@ -13,6 +13,20 @@ from engines.errors import EngineError
 PRECISIONS = ("fp32", "fp16", "bf16")
 
 
+Shapes = Mapping[str, tuple[int | None, ...]]
+"""Sizes for dynamic axes of inputs, by name; None leaves an axis as it is."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a model is to run."""
+
+    device: str  # "cpu", "cuda", "cuda:1"; OpenVINO knows "gpu" and "npu" as well
+    precision: str = "fp32"  # of the arithmetic: "fp32", "fp16", "bf16"
+    threads: int = 1  # for one inference, on a CPU
+    shapes: Shapes = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """Shape and type of one named tensor; a None in `shape` is a dynamic axis."""
@@ -75,9 +89,7 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def with_shapes(
-    model: str, specs: Mapping[str, TensorSpec], shapes: Mapping[str, tuple[int | None, ...]]
-) -> dict[str, TensorSpec]:
+def with_shapes(model: str, specs: Mapping[str, TensorSpec], shapes: Shapes) -> dict[str, TensorSpec]:
     """The specs with dynamic axes fixed as asked; a None in `shapes` leaves an axis as it is.
 
     Raises:

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +18,7 @@ from engines.devices import cuda_card
 from engines.errors import EngineError
 from engines.model_file import ModelFile
 from engines.program import Program, as_file
-from engines.protocol import PRECISIONS, Engine
+from engines.protocol import PRECISIONS, Engine, Placement, Shapes
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,6 @@ SMALL_INPUT = 128 * 128
 """Models whose inputs are all smaller than this many numbers (landmarks, not pictures) run on one thread and, with
 `auto`, on the CPU: waking a second thread or copying to a card costs more than it saves."""
 
-Shapes = Mapping[str, tuple[int | None, ...]]
-
 
 class Backend(Protocol):
     """What a class in `BACKENDS` (with a model file) or `PROGRAM_BACKENDS` (with a program) has besides `Engine`."""
@@ -59,9 +57,7 @@ class Backend(Protocol):
         """Device name and capability, driver and library versions. Raises EngineError where the device is missing."""
         ...
 
-    def __call__(
-        self, model: ModelFile, *, device: str, precision: str, threads: int, shapes: Shapes, blob: bytes = b""
-    ) -> Engine:
+    def __call__(self, model: ModelFile | Program, placement: Placement, blob: bytes = b"") -> Engine:
         """Load `blob`, what `compiled` gave before, or compile the model where it is empty. Raises EngineError."""
         ...
 
@@ -124,7 +120,7 @@ def load(
             continue
         try:
             with _OPENING:
-                engine = _open(name, place, model, precision, threads, shapes or {}, cache)
+                engine = _open(name, Placement(place, precision, threads, shapes or {}), model, cache)
         except EngineError as exc:
             if backend != "auto":
                 raise
@@ -167,40 +163,34 @@ def backend_class(name: str, *, for_program: bool = False) -> Backend:
         raise EngineError(f"engine {name!r} is not installed ({exc}). Install it with: {INSTALL[name]}") from exc
 
 
-def _open(
-    name: str, place: str, model: ModelFile | Program, precision: str, threads: int, shapes: Shapes, cache: EngineCache
-) -> Engine:
+def _open(name: str, placement: Placement, model: ModelFile | Program, cache: EngineCache) -> Engine:
     """An engine from the cache, or a new one that passed its check."""
-    _require_card(place)
+    _require_card(placement.device)
     is_program = isinstance(model, Program)
     backend = backend_class(name, for_program=is_program)
-    options = {"device": place, "precision": precision, "threads": threads, "shapes": shapes}
-    if (name, place) == REFERENCE and not is_program and not golden.golden_path(model).exists():
-        return _measured(backend(model, **options))
+    if (name, placement.device) == REFERENCE and not is_program and not golden.golden_path(model).exists():
+        return _measured(backend(model, placement))
     key = CacheKey(
         model=model.name,
         model_sha256=model.sha256,
         backend=name,
-        device=place,
-        precision=precision,
-        shapes=dict(shapes),
-        threads=threads,
-        fingerprint=backend.fingerprint(place),
+        device=placement.device,
+        precision=placement.precision,
+        shapes=dict(placement.shapes),
+        threads=placement.threads,
+        fingerprint=backend.fingerprint(placement.device),
     )
     if (kept := cache.get(key)) is not None:
         try:
-            return _measured(_made(name, backend, model, cache, options, kept[0]))
+            return _measured(_made(name, backend, model, placement, cache, kept[0]))
         except EngineError as exc:
             log.warning("cached engine %s does not load (%s). It is built anew.", key.file_stem, exc)
             cache.drop(key)
     start = time.perf_counter()
     log.info("engine %s for %s: building, once ...", name, model.name)
-    engine = _made(name, backend, model, cache, options)
+    engine = _made(name, backend, model, placement, cache)
     try:
-        expected = (
-            model.reference() if is_program else golden.golden_for(model, engine.inputs, _reference(model, shapes))
-        )
-        record = golden.check(engine, expected, model)
+        record = golden.check(engine, _expected(model, engine, placement.shapes), model)
         _measured(engine)
         cache.put(key, engine.compiled(), record | {"run_ms": round(engine.info.run_ms, 3)})
     except EngineError:
@@ -211,18 +201,21 @@ def _open(
 
 
 def _made(
-    name: str, backend: Backend, model: ModelFile | Program, cache: EngineCache, options: Mapping, blob: bytes = b""
+    name: str, backend: Backend, model: ModelFile | Program, placement: Placement, cache: EngineCache, blob: bytes = b""
 ) -> Engine:
     """An engine, from a file where its library knows nothing else."""
     if not isinstance(model, Program) or name in PROGRAM_BACKENDS:
-        return backend(model, **options, blob=blob)
+        return backend(model, placement, blob)
     with as_file(model, cache, is_needed=not blob) as file:
-        return backend(file, **options, blob=blob)
+        return backend(file, placement, blob)
 
 
-def _reference(model: ModelFile, shapes: Shapes):
+def _expected(model: ModelFile | Program, engine: Engine, shapes: Shapes) -> golden.Golden:
+    """What the reference engine says of the model's golden input."""
+    if isinstance(model, Program):
+        return model.reference()
     name, place = REFERENCE
-    return lambda: backend_class(name)(model, device=place, precision="fp32", threads=1, shapes=shapes)
+    return golden.golden_for(model, engine.inputs, lambda: backend_class(name)(model, Placement(place, shapes=shapes)))
 
 
 def _measured(engine: Engine) -> Engine:

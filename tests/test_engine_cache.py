@@ -25,11 +25,11 @@ class WrongEngine:
     error = 0.5
     built = 0
 
-    def __init__(self, model, *, device, precision, threads, shapes, blob=b""):
+    def __init__(self, model, placement, blob=b""):
         type(self).built += not blob
         self.inputs = {"x": TensorSpec((None, 4), np.dtype(np.float32))}
         self.outputs = {name: TensorSpec((None, 3), np.dtype(np.float32)) for name in "yz"}
-        self.info = EngineInfo("wrong", device, precision, model.name, "wrong 1.0")
+        self.info = EngineInfo("wrong", placement.device, placement.precision, model.name, "wrong 1.0")
 
     @staticmethod
     def fingerprint(device):

@@ -11,7 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 from engines.devices import cuda_card
 from engines.errors import EngineError
 from engines.model_file import ModelFile
-from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs, with_shapes
+from engines.protocol import EngineInfo, Placement, TensorSpec, contiguous_inputs, with_shapes
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool"}
@@ -26,34 +26,20 @@ _FAILURES = (
 class OnnxRuntimeEngine:
     """One model in an ONNX Runtime session."""
 
-    def __init__(
-        self,
-        model: ModelFile,
-        *,
-        device: str,
-        precision: str,
-        threads: int,
-        shapes: Mapping[str, tuple[int | None, ...]],
-        blob: bytes = b"",
-    ):
-        """Open a session.
+    def __init__(self, model: ModelFile, placement: Placement, blob: bytes = b"") -> None:
+        """Open a session; cards need onnxruntime-gpu. A session takes any shapes: they are only checked.
 
-        Args:
-            device: "cpu" or "cuda" ("cuda:1" chooses a card; needs onnxruntime-gpu).
-            precision: only "fp32": ONNX Runtime keeps the types of the file.
-            threads: for one inference, on "cpu".
-            shapes: sizes for dynamic axes (only checked: a session takes any).
-            blob: always empty: a session loads as fast from the model itself.
+        `blob` is always empty: a session loads as fast from the model itself.
 
         Raises:
             EngineError: the device is not there, another precision, or the model does not load.
         """
-        if precision != "fp32":
-            raise EngineError(f"ONNX Runtime runs {model.name} in fp32 only: {precision} was asked for.")
-        kind, _, index = device.partition(":")
-        self.fingerprint(device)
+        if placement.precision != "fp32":  # it keeps the types of the file
+            raise EngineError(f"ONNX Runtime runs {model.name} in fp32 only: {placement.precision} was asked for.")
+        kind, _, index = placement.device.partition(":")
+        self.fingerprint(placement.device)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = placement.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # errors come as exceptions
         # Spinning workers would take the tracker's core while they wait.
@@ -65,14 +51,14 @@ class OnnxRuntimeEngine:
             self.outputs: Mapping[str, TensorSpec] = {arg.name: _spec(arg) for arg in self._session.get_outputs()}
         except _FAILURES as exc:
             raise EngineError(f"ONNX Runtime can't load {model.name}: {_one_line(exc)}") from exc
-        self.inputs: Mapping[str, TensorSpec] = with_shapes(model.name, inputs, shapes)
+        self.inputs: Mapping[str, TensorSpec] = with_shapes(model.name, inputs, placement.shapes)
         self.info = EngineInfo(
             backend="onnxruntime",
-            device=device,
-            precision=precision,
+            device=placement.device,
+            precision=placement.precision,
             model=model.name,
             version=f"onnxruntime {onnxruntime.__version__}",
-            threads=threads if kind == "cpu" else 0,
+            threads=placement.threads if kind == "cpu" else 0,
             metadata=model.metadata,
         )
 

@@ -10,7 +10,7 @@ import openvino
 
 from engines.errors import EngineError
 from engines.model_file import ModelFile
-from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs, with_shapes
+from engines.protocol import EngineInfo, Placement, Shapes, TensorSpec, contiguous_inputs, with_shapes
 
 _VERSION = openvino.__version__.split("-")[0]
 _FAILURES = (RuntimeError, ValueError, TypeError)  # ValueError: names that are no UTF-8, its own messages too
@@ -20,38 +20,23 @@ _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 class OpenVinoEngine:
     """One model compiled by OpenVINO for lowest latency."""
 
-    def __init__(
-        self,
-        model: ModelFile,
-        *,
-        device: str,
-        precision: str,
-        threads: int,
-        shapes: Mapping[str, tuple[int | None, ...]],
-        blob: bytes = b"",
-    ):
+    def __init__(self, model: ModelFile, placement: Placement, blob: bytes = b"") -> None:
         """Compile, or import what `compiled` gave.
-
-        Args:
-            device: "cpu", or an OpenVINO name such as "gpu" or "npu".
-            precision: of the arithmetic.
-            threads: for one inference, on "cpu".
-            shapes: sizes for dynamic axes.
 
         Raises:
             EngineError: the device is not there or the model does not compile.
         """
-        core, place = openvino.Core(), device.upper()
-        device_name = self.fingerprint(device)["device_name"]
+        core, place, precision = openvino.Core(), placement.device.upper(), placement.precision
+        device_name = self.fingerprint(placement.device)["device_name"]
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
         if place == "CPU":
             # Pinning would put the tracker's thread and ours on one core.
-            settings |= {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+            settings |= {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": placement.threads, "ENABLE_CPU_PINNING": False}
         try:
             if blob:
                 compiled = core.import_model(io.BytesIO(blob), place, settings)
             else:
-                compiled = core.compile_model(_read(core, model, shapes), place, settings)
+                compiled = core.compile_model(_read(core, model, placement.shapes), place, settings)
             runs_in = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
             self.inputs: Mapping[str, TensorSpec] = _specs(compiled.inputs)
             self.outputs: Mapping[str, TensorSpec] = _specs(compiled.outputs)
@@ -64,12 +49,12 @@ class OpenVinoEngine:
         self._compiled, self._request = compiled, compiled.create_infer_request()
         self.info = EngineInfo(
             backend="openvino",
-            device=device,
+            device=placement.device,
             precision=precision,
             model=model.name,
             version=f"openvino {_VERSION}",
             device_name=device_name,
-            threads=threads if place == "CPU" else 0,
+            threads=placement.threads if place == "CPU" else 0,
             metadata=model.metadata,
         )
 
@@ -104,7 +89,7 @@ class OpenVinoEngine:
         self._compiled = self._request = None
 
 
-def _read(core: openvino.Core, model: ModelFile, shapes: Mapping[str, tuple[int | None, ...]]) -> openvino.Model:
+def _read(core: openvino.Core, model: ModelFile, shapes: Shapes) -> openvino.Model:
     graph = core.read_model(model.path)
     if shapes:
         fixed = with_shapes(model.name, _specs(graph.inputs), shapes)

@@ -24,7 +24,7 @@ from engines.errors import EngineError
 from engines.model_file import ModelFile
 from engines.onnx_module import OnnxModule
 from engines.program import Program
-from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs, with_shapes
+from engines.protocol import EngineInfo, Placement, TensorSpec, contiguous_inputs, with_shapes
 from engines.recorded import RecordedModule
 from engines.typed import Typed
 from engines.whole_graph import left_over
@@ -33,31 +33,17 @@ from engines.whole_graph import left_over
 class TensorRtEngine:
     """One model compiled as a whole: a graph of which a part would fall back to torch is refused."""
 
-    def __init__(
-        self,
-        model: ModelFile,
-        *,
-        device: str,
-        precision: str,
-        threads: int,
-        shapes: Mapping[str, tuple[int | None, ...]],
-        blob: bytes = b"",
-    ):
-        """Compile (minutes, once), or load what `compiled` gave.
-
-        Args:
-            device: "cuda" or "cuda:1".
-            precision: of weights and arithmetic.
-            threads: not used.
-            shapes: sizes for dynamic axes; 1 where none is given.
+    def __init__(self, model: ModelFile, placement: Placement, blob: bytes = b"") -> None:
+        """Compile (minutes, once), or load what `compiled` gave. Dynamic axes that the placement gives no size are 1.
 
         Raises:
             EngineError: no card, or the model does not compile as a whole.
         """
-        self.info = _info(model, device, precision)
-        self._device, self._dtype, self._blob = torch.device(device), DTYPES[precision], blob
+        self.info = _info(model, placement)
+        self._device, self._dtype = torch.device(placement.device), DTYPES[placement.precision]
+        self._blob = blob
         inputs, self.outputs = tensor_specs(model)
-        fixed = with_shapes(model.name, inputs, shapes)
+        fixed = with_shapes(model.name, inputs, placement.shapes)
         self.inputs: Mapping[str, TensorSpec] = {
             name: TensorSpec(tuple(n or 1 for n in spec.shape), spec.dtype) for name, spec in fixed.items()
         }
@@ -116,23 +102,14 @@ class TensorRtProgram:
     It is launched anew for each run. Outputs are cast after the engine (TensorRT writes no uint8), still on the card.
     """
 
-    def __init__(
-        self,
-        model: Program,
-        *,
-        device: str,
-        precision: str,
-        threads: int,
-        shapes: Mapping[str, tuple[int | None, ...]],
-        blob: bytes = b"",
-    ):
-        """Compile (minutes, once), or load what `compiled` gave; arguments as for `TorchProgram`.
+    def __init__(self, model: Program, placement: Placement, blob: bytes = b"") -> None:
+        """Compile (minutes, once), or load what `compiled` gave; in fp32, a program has its own shapes.
 
         Raises:
             EngineError: no card, or the program does not compile as a whole.
         """
-        self.info = _info(model, device, precision)
-        place = torch.device(device)
+        self.info = _info(model, placement)
+        place = torch.device(placement.device)
         self.inputs, self.outputs, self._blob = model.inputs, model.outputs, blob
         with _refused(model.name):
             if blob:
@@ -163,15 +140,15 @@ class TensorRtProgram:
         self.recorded = None
 
 
-def _info(model: ModelFile | Program, device: str, precision: str) -> EngineInfo:
+def _info(model: ModelFile | Program, placement: Placement) -> EngineInfo:
     """EngineError where there is no card."""
     return EngineInfo(
         backend="tensorrt",
-        device=device,
-        precision=precision,
+        device=placement.device,
+        precision=placement.precision,
         model=model.name,
         version=f"torch_tensorrt {torch_tensorrt.__version__}",
-        device_name=TensorRtEngine.fingerprint(device)["device_name"],
+        device_name=TensorRtEngine.fingerprint(placement.device)["device_name"],
         metadata=model.metadata,
     )
 

@@ -19,7 +19,7 @@ from engines.errors import EngineError
 from engines.model_file import ModelFile
 from engines.onnx_module import OnnxModule, reading
 from engines.program import Program
-from engines.protocol import EngineInfo, TensorSpec, contiguous_inputs, with_shapes
+from engines.protocol import EngineInfo, Placement, TensorSpec, contiguous_inputs, with_shapes
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -27,33 +27,19 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 class TorchEngine:
     """One model in eager torch."""
 
-    def __init__(
-        self,
-        model: ModelFile,
-        *,
-        device: str,
-        precision: str,
-        threads: int,
-        shapes: Mapping[str, tuple[int | None, ...]],
-        blob: bytes = b"",
-    ):
-        """Load.
+    def __init__(self, model: ModelFile, placement: Placement, blob: bytes = b"") -> None:
+        """Load; weights and arithmetic are in the placement's precision, its shapes are only checked.
 
-        Args:
-            device: "cpu", "cuda" or "cuda:1".
-            precision: weights and arithmetic are in this type.
-            threads: on a CPU. Torch has one setting a thread for all models: it is set at each run.
-            shapes: sizes for dynamic axes (only checked).
-            blob: always empty: there is nothing compiled.
+        `blob` is always empty: there is nothing compiled.
 
         Raises:
             EngineError: the device is not there, or an operator that has no counterpart.
         """
-        self.info = _info(model, device, precision, threads)
-        self._device, self._dtype = torch.device(device), DTYPES[precision]
+        self.info = _info(model, placement)
+        self._device, self._dtype = torch.device(placement.device), DTYPES[placement.precision]
         self._module = OnnxModule(model).eval().requires_grad_(False).to(self._device, self._dtype)
         inputs, self.outputs = tensor_specs(model)
-        self.inputs: Mapping[str, TensorSpec] = with_shapes(model.name, inputs, shapes)
+        self.inputs: Mapping[str, TensorSpec] = with_shapes(model.name, inputs, placement.shapes)
 
     @staticmethod
     def fingerprint(device: str) -> dict[str, str]:
@@ -79,6 +65,7 @@ class TorchEngine:
         if self._module is None:
             raise EngineError(f"{self.info.model}: run after close.")
         checked = contiguous_inputs(self.info.model, self.inputs, arrays)
+        # Torch has one setting a thread for all models.
         if self.info.threads and torch.get_num_threads() != self.info.threads:
             torch.set_num_threads(self.info.threads)
         with torch.inference_mode(), translated(self.info.model):
@@ -96,23 +83,14 @@ class TorchEngine:
 class TorchProgram:
     """One program in eager torch; on a card recorded as a CUDA graph."""
 
-    def __init__(
-        self,
-        model: Program,
-        *,
-        device: str,
-        precision: str,
-        threads: int,
-        shapes: Mapping[str, tuple[int | None, ...]],
-        blob: bytes = b"",
-    ):
-        """Load; see `TorchEngine`. `precision` is "fp32", `shapes` is empty: a program has its own.
+    def __init__(self, model: Program, placement: Placement, blob: bytes = b"") -> None:
+        """Load, in fp32; a program has its own shapes.
 
         Raises:
             EngineError: the device is not there, or the program can't be recorded on it.
         """
-        self.info = _info(model, device, precision, threads)
-        place = torch.device(device)
+        self.info = _info(model, placement)
+        place = torch.device(placement.device)
         self._typed = copy.deepcopy(model.typed()).eval().to(place)
         self.inputs, self.outputs = model.inputs, model.outputs
         self.recorded = None
@@ -145,16 +123,16 @@ class TorchProgram:
         self._typed = self.recorded = None
 
 
-def _info(model: ModelFile | Program, device: str, precision: str, threads: int) -> EngineInfo:
+def _info(model: ModelFile | Program, placement: Placement) -> EngineInfo:
     """EngineError where the device is not there."""
     return EngineInfo(
         backend="torch",
-        device=device,
-        precision=precision,
+        device=placement.device,
+        precision=placement.precision,
         model=model.name,
         version=f"torch {torch.__version__}",
-        device_name=TorchEngine.fingerprint(device)["device_name"],
-        threads=threads if device == "cpu" else 0,
+        device_name=TorchEngine.fingerprint(placement.device)["device_name"],
+        threads=placement.threads if placement.device == "cpu" else 0,
         metadata=model.metadata,
     )
 
