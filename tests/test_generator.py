@@ -82,6 +82,19 @@ def test_a_blink_changes_the_eyes_and_not_the_mouth(puppet):
     assert not changed[mouth_row:].any()
 
 
+@pytest.mark.parametrize(("action", "opening"), [("AU45", "L"), ("AU25", "mouth")])
+def test_edges_move_in_even_steps_smaller_than_a_pixel(portrait, action, opening):
+    """However little of a row they cross: an edge that snapped to rows would stand still and then jump."""
+    generator = Puppet(portrait, size=(256, 256)).generator
+    areas = []
+    for intensity in np.linspace(0.5, 2.5, 101):
+        control = facs.control(**{action: intensity})
+        picture = generator.move(generator.weights_at(control), head_pose(control, generator.field), control)
+        areas.append(float(picture.openings[opening].mask.sum()))
+    steps = np.diff(areas)
+    assert np.all(np.abs(steps / steps.mean() - 1) < 0.3)
+
+
 def test_full_lid_closure_closes_both_eyes(puppet, tracker):
     opened, closed = (_tracked(tracker, puppet.animate(AU45=i)) for i in (0, 5))
     for upper, lower in ((RIGHT_UPPER_LID, RIGHT_LOWER_LID), (LEFT_UPPER_LID, LEFT_LOWER_LID)):

@@ -30,7 +30,7 @@ _GOLDEN = {"AU12": 2.5, "AU25": 3.0, "AU26": 2.0, "AU45_L": 2.0, "AU04": 2.0, "g
 _CHECKED = (_GOLDEN, {"AU45": 5.0, "AU25": 0.0, "pitch_rad": -0.1}, {"AU26": 5.0, "AU25": 5.0, "roll_rad": 0.2})
 _OFF_LEVELS, _OFF_SHARE = 4, 0.01
 """An engine is refused where more than this share of a picture's pixels is further from NumPy's than so many grey
-levels. Edges of openings differ a little: `cv2` snaps them to whole rows."""
+levels. A little differs: `cv2` rounds the positions that it samples at."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,14 @@ SEAM_PX = 1.5  # closed edges melt into each other over this
 CORNER_PX = 3.0
 BAND_PX = 3
 LEAST_GAP_PX = 0.4
-_STATION_PX = 0.25
+FADING_GAP_PX = 1.2  # from the least gap on; a thinner one fades away instead of drawing a line
+EDGE_PX = 2.0  # an opening's edge is so wide before it is softened
+EDGE_OUT_PX = 0.66  # and lies so far out on the skin
+SOFTEN = np.array([0.25, 0.5, 0.25], np.float32)  # along rows and columns
+INSET_LIMIT = 0.35  # of the gap: no edge is drawn further in
+STATIONS = 256  # at which both edges are worked out for pixels to look up
+BEYOND_PX = 1.0  # the first and the last one lie beyond the corners, where the edges have met
+LEAST_SLANT = 0.5  # steeper edges are as sharp as softening leaves them
 SMOOTH_PX = 7  # the inverse motion is known by cells, which would show as steps
 STRETCHED_GAP_PX = 4.0  # from here on skin next to an edge may be stretched across it
 ITERATIONS, REACH = 12, 9  # skin next to an edge may stretch to three times its length
@@ -226,7 +233,7 @@ def open_slit(
         *shown,
         seam.band,
         seam.below,
-        seam.across - seam.middle,
+        seam.seam_px,
         seam.along * np.float32(2 / seam.edges.width),
         float(seam.gap.max()),
     )
@@ -237,6 +244,9 @@ class Edges:
     """Two edges measured along and across the line between their corners, so that a tilted head is like an upright one.
 
     `centre` `(2,)` px, `axes` `(2, 2)` rows along and across, `upper` and `lower` `(m, 2)` smooth curves in that frame.
+    `table` `(STATIONS, 4)` has, evenly from `low_px` to `high_px` along the line, the edges' middle and gap and the
+    slant of the upper and of the lower one: how far from its edge a point lies that is one pixel across from it (1
+    where the edge is level, `LEAST_SLANT` where it is steep).
     """
 
     centre: np.ndarray
@@ -244,6 +254,9 @@ class Edges:
     width: float
     upper: np.ndarray
     lower: np.ndarray
+    low_px: float
+    high_px: float
+    table: np.ndarray
 
     @classmethod
     def between(cls, upper: np.ndarray, lower: np.ndarray) -> Edges:
@@ -252,33 +265,45 @@ class Edges:
         centre, line = corners.mean(0), corners[1] - corners[0]
         width = max(float(np.linalg.norm(line)), 1.0)
         axes = np.array([[line[0], line[1]], [-line[1], line[0]]], np.float32) / width
-        return cls(centre.astype(np.float32), axes, width, *(_spline((e - centre) @ axes.T) for e in (upper, lower)))
+        upper, lower = (_spline((edge - centre) @ axes.T) for edge in (upper, lower))
+        low, high = min(upper[0, 0], lower[0, 0]) - BEYOND_PX, max(upper[:, 0].max(), lower[:, 0].max()) + BEYOND_PX
+        stations = np.linspace(low, high, STATIONS)
+        top, bottom = _height(upper, stations), _height(lower, stations)
+        # Where the edges have crossed they press on each other: neither may show what lies between them.
+        columns = ((top + bottom) / 2, np.maximum(bottom - top, 0), *(_slant(edge, stations) for edge in (top, bottom)))
+        table = np.stack(columns, 1).astype(np.float32)
+        return cls(centre.astype(np.float32), axes, width, upper, lower, float(low), float(high), table)
 
-    def heights(self, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the upper and the lower edge lie at places along the line `(h, w)`, by a table of quarter pixels."""
-        least, most = float(along.min()), float(along.max())
-        stations = np.arange(least, most + _STATION_PX, _STATION_PX, dtype=np.float32)
-        table = np.stack([_height(curve, stations) for curve in (self.upper, self.lower)], 1)[None]
-        at = (along - np.float32(least)) * np.float32(1 / _STATION_PX)
-        found = cv2.remap(table, at, np.zeros_like(at), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return found[..., 0], found[..., 1]
+    def look_up(self, along: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The table's four columns at places along the line `(h, w)` px; beyond its ends they stay as they are."""
+        at = (along - np.float32(self.low_px)) * np.float32((STATIONS - 1) / (self.high_px - self.low_px))
+        found = cv2.remap(self.table[None], at, np.zeros_like(at), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.split(found)
+
+
+def _slant(heights: np.ndarray, stations: np.ndarray) -> np.ndarray:
+    """`(n,)` the cosine of the slope of heights known at stations, not under `LEAST_SLANT`."""
+    slope = (heights[2:] - heights[:-2]) / (stations[2] - stations[0])
+    slope = np.concatenate([slope[:1], slope, slope[-1:]])
+    return np.maximum(1 / np.sqrt(1 + slope * slope), LEAST_SLANT)
 
 
 @dataclass(frozen=True)
 class _Seam:
     """The pixels near the edges of one frame: rows `band` (first, last) of `window`; arrays `(last - first, columns)`.
 
-    `along` and `across` px in the edges' frame, the edges' `middle` and `gap` there, `below` 0-1 the lower side's part.
+    `along` px from the slit's centre to the right, `seam_px` below the middle between the edges, the edges' `gap` there
+    and the slant of either (see `Edges`), `below` 0-1 the lower side's part.
     """
 
     edges: Edges
     window: tuple[int, int, int, int]
     band: tuple[int, int]
     along: np.ndarray
-    across: np.ndarray
-    upper_at: np.ndarray
-    middle: np.ndarray
+    seam_px: np.ndarray
     gap: np.ndarray
+    upper_slant: np.ndarray
+    lower_slant: np.ndarray
     below: np.ndarray
 
 
@@ -286,22 +311,20 @@ def _seam(edges: Edges, window: tuple[int, int, int, int]) -> _Seam:
     x0, y0, x1, y1 = window
     heights = np.concatenate([edges.upper, edges.lower]) @ edges.axes[:, 1] + edges.centre[1]
     tilt = abs(float(edges.axes[0, 1])) * (x1 - x0) / 2
-    first = int(np.clip(heights.min() - BAND_PX - tilt, y0, y1 - 1)) - y0
-    last = int(np.clip(heights.max() + BAND_PX + tilt, y0 + first + 1, y1)) - y0
+    first = int(np.clip(np.floor(heights.min() - BAND_PX - tilt), y0, y1 - 1)) - y0
+    last = int(np.clip(np.ceil(heights.max() + BAND_PX + tilt) + 1, y0 + first + 1, y1)) - y0
     offset = np.array([x0, y0 + first], np.float32) - edges.centre
     along, across = (
         axis[0] * (np.arange(x1 - x0, dtype=np.float32) + offset[0])
         + (axis[1] * (np.arange(last - first, dtype=np.float32) + offset[1]))[:, None]
         for axis in edges.axes
     )
-    upper_at, lower_at = edges.heights(along)
-    # Where the edges have crossed they press on each other: neither may show what lies between them.
-    gap = np.maximum(lower_at - upper_at, 0)
-    middle = (upper_at + lower_at) / 2
-    below = _unit((across - middle) / SEAM_PX + 0.5)
+    middle, gap, *slants = edges.look_up(along)
+    seam_px = across - middle
+    below = _unit(seam_px / SEAM_PX + 0.5)
     # Beyond the corners both sides are one skin.
     below += (0.5 - below) * _unit((np.abs(along) - edges.width / 2) / CORNER_PX)
-    return _Seam(edges, window, (first, last), along, across, upper_at, middle, gap, below)
+    return _Seam(edges, window, (first, last), along, seam_px, gap, *slants, below)
 
 
 def _beyond_edges(rest: Edges, upper: np.ndarray, lower: np.ndarray, seam: _Seam, scale: int) -> np.ndarray:
@@ -314,8 +337,9 @@ def _beyond_edges(rest: Edges, upper: np.ndarray, lower: np.ndarray, seam: _Seam
     places = texels * np.float32(1 / scale) - rest.centre
     along = places @ rest.axes[0]
     across = places @ rest.axes[1]
-    upper_at, lower_at = rest.heights(along)
-    beyond = np.where(seam.below < 0.5, across - upper_at, lower_at - across)
+    middle, gap, *_ = rest.look_up(along)
+    below_middle = across - middle
+    beyond = np.where(seam.below < 0.5, below_middle, -below_middle) + gap / 2
     return cv2.blur(beyond, (SMOOTH_PX, SMOOTH_PX))
 
 
@@ -324,34 +348,37 @@ def _opening(seam: _Seam, inset_px: float, beyond: np.ndarray | None) -> Opening
     if seam.gap.max() <= LEAST_GAP_PX:
         nothing = np.zeros((0, 0), np.float32)
         return Opening((0, 0, 0, 0), nothing, nothing, nothing, nothing)
-    edges, gap = seam.edges, seam.gap
-    x0, y0 = seam.window[0], seam.window[1] + seam.band[0]
-    outline = _outline(edges.upper, edges.lower, inset_px) @ edges.axes + (edges.centre - (x0, y0))
-    mask = np.zeros(gap.shape, np.uint8)
-    cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
-    mask = cv2.blur(mask, (3, 3))
-    # A gap thinner than a pixel and a half fades away instead of drawing a line.
-    cover = mask * (_unit((gap - LEAST_GAP_PX) / 1.2) / 255)
+    gap = seam.gap
+    cover = _cover(seam, inset_px)
     if beyond is not None:
         wide = _unit((gap - STRETCHED_GAP_PX) / STRETCHED_GAP_PX)
         cover = np.maximum(
-            cover, _unit(beyond - 0.5) * wide * _unit((edges.width / 2 - np.abs(seam.along)) / CORNER_PX)
+            cover, _unit(beyond - 0.5) * wide * _unit((seam.edges.width / 2 - np.abs(seam.along)) / CORNER_PX)
         )
     left, top, columns, rows = cv2.boundingRect((cover > 0).astype(np.uint8))
     box = (slice(top, top + rows), slice(left, left + columns))
-    depth = seam.across[box] - np.where(gap > 0, seam.upper_at, seam.middle)[box]
-    window = (x0 + left, y0 + top, x0 + left + columns, y0 + top + rows)
-    return Opening(window, cover[box], depth, gap[box], seam.along[box] * np.float32(2 / edges.width))
+    x0, y0 = seam.window[0] + left, seam.window[1] + seam.band[0] + top
+    depth = seam.seam_px[box] + gap[box] / 2
+    return Opening(
+        (x0, y0, x0 + columns, y0 + rows),
+        cover[box],
+        depth,
+        gap[box],
+        seam.along[box] * np.float32(2 / seam.edges.width),
+    )
 
 
-def _outline(upper_curve: np.ndarray, lower_curve: np.ndarray, inset_px: float) -> np.ndarray:
-    """Closed polygon between two curves, the upper one lowered by the inset, crossings cut off at their middle."""
-    lower_at_upper = _height(lower_curve, upper_curve[:, 0])
-    upper_at_lower = _height(upper_curve, lower_curve[:, 0])
-    gap = np.maximum(lower_at_upper - upper_curve[:, 1], 0)
-    top = np.minimum(upper_curve[:, 1] + np.minimum(inset_px, 0.35 * gap), (upper_curve[:, 1] + lower_at_upper) / 2)
-    bottom = np.maximum(lower_curve[:, 1], (lower_curve[:, 1] + upper_at_lower) / 2)
-    return np.concatenate([np.stack([upper_curve[:, 0], top], 1), np.stack([lower_curve[:, 0], bottom], 1)[::-1]])
+def _cover(seam: _Seam, inset_px: float) -> np.ndarray:
+    """`(rows, columns)` 0-1 how much of a pixel lies between the edges.
+
+    By its distance from both edges: a polygon's outline would be snapped to whole rows by OpenCV where it is level.
+    """
+    half = seam.gap * np.float32(0.5)
+    inset = np.minimum(seam.gap * np.float32(INSET_LIMIT), inset_px) if inset_px else 0
+    inside = np.minimum((half + seam.seam_px - inset) * seam.upper_slant, (half - seam.seam_px) * seam.lower_slant)
+    drawn = _unit(inside * np.float32(1 / EDGE_PX) + np.float32(EDGE_OUT_PX / EDGE_PX + 0.5))
+    drawn = cv2.sepFilter2D(drawn, -1, SOFTEN, SOFTEN, borderType=cv2.BORDER_REPLICATE)
+    return drawn * _unit((seam.gap - LEAST_GAP_PX) / FADING_GAP_PX)
 
 
 def _spline(edge: np.ndarray) -> np.ndarray:
@@ -371,10 +398,11 @@ def spline_matrix(n: int) -> np.ndarray:
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
-    """Limited to 0-1 (`np.clip` takes several times as long on small arrays)."""
-    return np.minimum(np.maximum(values, 0), 1)
+    """`(rows, columns)` float32 limited to 0-1, faster than by NumPy."""
+    _, limited = cv2.threshold(values, 1, 0, cv2.THRESH_TRUNC)
+    return cv2.threshold(limited, 0, 0, cv2.THRESH_TOZERO)[1]
 
 
 def _height(curve: np.ndarray, along: np.ndarray) -> np.ndarray:
     """Height of a curve at positions along it, level beyond its ends."""
-    return np.interp(along, np.maximum.accumulate(curve[:, 0]), curve[:, 1]).astype(np.float32)
+    return np.interp(along, np.maximum.accumulate(curve[:, 0]), curve[:, 1])

@@ -18,16 +18,6 @@ from puppet.generate.graph.motion import Inversion, Texture, displace
 from puppet.generate.graph.sampling import Region, constant, sample, unit
 from puppet.generate.slit import Slit
 
-_TABLE = 256
-"""Places along the slit at which its edges' heights are worked out; pixels look them up."""
-
-_REST_TABLE_PER_PX = 4
-"""The same for the portrait's own edges, which are known beforehand."""
-
-_EDGE_OUT_PX, _EDGE_WIDTH_PX = 0.66, 1.5
-"""The ramp that `cv2.fillPoly` draws along a smooth outline, on average: it lies outside of the polygon. (Where the
-outline is level it snaps to whole rows, which is not repeated here.)"""
-
 
 class Window(NamedTuple):
     """Whole canvas pixels of N windows: `x` `(N, 1, columns)`, `y` `(N, rows, 1)`, and where they lie in the region.
@@ -97,22 +87,19 @@ class SlitBatch(nn.Module):
         self.register_buffer("spline", constant(spline))
         knots = len(spline)
         self.register_buffer("before", constant(np.where(np.tri(knots), 0.0, -1e9)))
-        self.register_buffer("steps", constant(np.linspace(0, 1, _TABLE)))
+        self.register_buffer("steps", constant(np.linspace(0, 1, reference.STATIONS)))
         self.register_buffer("columns_px", constant(np.arange(window[1])[None, None]))
         self.register_buffer("rows_px", constant(np.arange(window[0])[None, :, None]))
+        self.register_buffer("soften", constant(np.outer(reference.SOFTEN, reference.SOFTEN)[None, None]))
         self._edges_part = any(s.edges_part for s in slits)
         if self._edges_part:
             rest = slits[0].rest
-            low = min(rest.upper[:, 0].min(), rest.lower[:, 0].min())
-            high = max(rest.upper[:, 0].max(), rest.lower[:, 0].max())
-            along = np.arange(low, high + 1, 1 / _REST_TABLE_PER_PX, np.float32)
-            self.register_buffer("rest_edges", constant(np.stack(rest.heights(along[None]), 1)[:, :, None][0][None]))
-            self.register_buffer("rest_low", constant(low))
+            self.register_buffer("rest_edges", constant(rest.table.T[None, :2, None]))
+            self._rest_span = (rest.low_px, rest.high_px)
             self.register_buffer("rest_centre", constant(rest.centre[None]))
             self.register_buffer("rest_axes", constant(rest.axes[None]))
             smooth = reference.SMOOTH_PX
             self._smooth = nn.AvgPool2d(smooth, stride=1, padding=smooth // 2)
-        self._blur = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
 
     def forward(self, weights: Tensor, pose: Pose, around: Tensor, texture: Texture) -> tuple[Window, Tensor, Opening]:
         """Windows, their skin `(N, 3, rows, columns)` and openings; `around` is the head's backward displacement."""
@@ -188,29 +175,27 @@ class SlitBatch(nn.Module):
         starts, ends = window.y >= first, window.y < last
         in_band = (starts & ends).to(along.dtype).expand_as(along)
 
-        low = torch.minimum(upper_curve[:, 0, 0], lower_curve[:, 0, 0])[:, None]
+        low = torch.minimum(upper_curve[:, 0, 0], lower_curve[:, 0, 0])[:, None] - reference.BEYOND_PX
         high = torch.maximum(upper_curve[:, :, 0].amax(1), lower_curve[:, :, 0].amax(1))[:, None]
+        high = high + reference.BEYOND_PX
         places = low + (high - low) * self.steps
-        top, bottom = self._heights(upper_curve, places), self._heights(lower_curve, places)  # [N, table]
-        table = torch.stack((top, bottom), 1)[:, :, None]
-        at = (along - low[..., None]) / (high - low)[..., None] * (_TABLE - 1)
-        upper_at, lower_at = sample_line(table, at).unbind(1)
-
+        top, bottom = self._heights(upper_curve, places), self._heights(lower_curve, places)  # [N, stations]
         # Where the edges have crossed they press on each other: neither may show what lies between them.
-        gap = torch.relu(lower_at - upper_at)
-        middle = (upper_at + lower_at) / 2
-        below = unit((across - middle) / reference.SEAM_PX + 0.5)
+        widest = torch.relu(bottom - top)
+        slants = (_slant(edge, high - low) for edge in (top, bottom))
+        table = torch.stack(((top + bottom) / 2, widest, *slants), 1)[:, :, None]
+        middle, gap, upper_slant, lower_slant = look_up(table, along, low[..., None], high[..., None])
+        seam_px = across - middle
+        below = unit(seam_px / reference.SEAM_PX + 0.5)
         # Beyond the corners both sides are one skin.
         below = below + (0.5 - below) * unit((along.abs() - width / 2) / reference.CORNER_PX)
         below = torch.where(starts, torch.where(ends, below, 1.0), 0.0)
 
-        lid = torch.minimum(upper_at + torch.minimum(self.inset_px[..., None], 0.35 * gap), middle)
-        inside = torch.minimum(across - lid, torch.maximum(lower_at, middle) - across)
-        beyond = torch.minimum(along - low[..., None], high[..., None] - along)
-        drawn = unit((torch.minimum(inside, beyond) + _EDGE_OUT_PX) / _EDGE_WIDTH_PX + 0.5) * in_band
-        drawn = self._blur(drawn[:, None])[:, 0]
-        # A gap thinner than a pixel and a half fades away instead of drawing a line.
-        mask = drawn * unit((gap - reference.LEAST_GAP_PX) / 1.2) * in_band
+        inset = torch.minimum(self.inset_px[..., None], reference.INSET_LIMIT * gap)
+        inside = torch.minimum((gap / 2 + seam_px - inset) * upper_slant, (gap / 2 - seam_px) * lower_slant)
+        drawn = unit((inside + reference.EDGE_OUT_PX) / reference.EDGE_PX + 0.5) * in_band
+        drawn = torch.nn.functional.conv2d(drawn[:, None], self.soften, padding=1)[:, 0]
+        mask = drawn * unit((gap - reference.LEAST_GAP_PX) / reference.FADING_GAP_PX) * in_band
         if self._edges_part:
             beyond = self._beyond_edges(
                 torch.where(below < 0.5, shown_x[:, 0], shown_x[:, 1]),
@@ -221,17 +206,17 @@ class SlitBatch(nn.Module):
             wide = unit((gap - reference.STRETCHED_GAP_PX) / reference.STRETCHED_GAP_PX)
             corner = unit((width / 2 - along.abs()) / reference.CORNER_PX)
             mask = torch.maximum(mask, unit(beyond - 0.5) * wide * corner * in_band)
-        depth = across - torch.where(gap > 0, upper_at, middle)
-        widest = torch.relu(bottom - top).amax(1)
-        return Opening(mask, depth, gap, along * (2 / width), across - middle, in_band, widest), below
+        opening = Opening(mask, seam_px + gap / 2, gap, along * (2 / width), seam_px, in_band, widest.amax(1))
+        return opening, below
 
     def _beyond_edges(self, x: Tensor, y: Tensor, below: Tensor, in_band: Tensor) -> Tensor:
         """`(N, rows, columns)` px by which pixels that show x, y lie beyond their own side's edge in the portrait."""
         x, y = x - self.rest_centre[:, :1, None], y - self.rest_centre[:, 1:, None]
         along = self.rest_axes[:, 0, :1, None] * x + self.rest_axes[:, 0, 1:, None] * y
         across = self.rest_axes[:, 1, :1, None] * x + self.rest_axes[:, 1, 1:, None] * y
-        upper_at, lower_at = sample_line(self.rest_edges, (along - self.rest_low) * _REST_TABLE_PER_PX).unbind(1)
-        beyond = torch.where(below < 0.5, across - upper_at, lower_at - across)
+        middle, gap = look_up(self.rest_edges, along, *self._rest_span)
+        below_middle = across - middle
+        beyond = torch.where(below < 0.5, below_middle, -below_middle) + gap / 2
         sums = self._smooth(torch.stack((beyond * in_band, in_band), 1))
         return sums[:, 0] / sums[:, 1].clamp(min=1e-3)
 
@@ -242,7 +227,7 @@ class SlitBatch(nn.Module):
         x1, y1 = (end[:, axis].clamp(max=self._canvas[axis]) for axis in (0, 1))
         reach = reference.BAND_PX + slope[:, 0, 0].abs() * (x1 - x0) / 2
         first = torch.minimum(torch.maximum(edges_y.amin(1) - reach, y0), y1 - 1).floor()
-        last = torch.minimum(torch.maximum(edges_y.amax(1) + reach, first + 1), y1).floor()
+        last = torch.minimum(torch.maximum((edges_y.amax(1) + reach).ceil() + 1, first + 1), y1)
         return first[:, None, None], last[:, None, None]
 
     def _heights(self, curve: Tensor, places: Tensor) -> Tensor:
@@ -259,11 +244,19 @@ def shift_shape(window: Window) -> tuple[int, int]:
     return window.y.shape[1], window.x.shape[2]
 
 
-def sample_line(table: Tensor, at: Tensor) -> Tensor:
-    """`(N, C, h, w)` values of `(N, C, 1, n)` at places `(N, h, w)` along it."""
-    grid = at * (2 / (table.shape[3] - 1)) - 1
+def _slant(heights: Tensor, span_px: Tensor) -> Tensor:
+    """`(N, n)` the cosine of the slope of heights that are evenly known over `span_px` `(N, 1)`."""
+    slope = (heights[:, 2:] - heights[:, :-2]) * ((reference.STATIONS - 1) / 2) / span_px
+    slope = torch.cat((slope[:, :1], slope, slope[:, -1:]), 1)
+    return (1 / (1 + slope * slope).sqrt()).clamp(min=reference.LEAST_SLANT)
+
+
+def look_up(table: Tensor, along: Tensor, low: Tensor | float, high: Tensor | float) -> tuple[Tensor, ...]:
+    """Columns of tables `(N, C, 1, n)`, evenly known from `low` to `high`, at places along the slit `(N, h, w)`."""
+    grid = (along - low) * 2 / (high - low) - 1
     grid = torch.stack((grid, torch.zeros_like(grid)), -1)
-    return torch.nn.functional.grid_sample(table, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    found = torch.nn.functional.grid_sample(table, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return found.unbind(1)
 
 
 def _padded(values: np.ndarray, shape: tuple[int, int], mode: str = "edge") -> np.ndarray:
