@@ -22,6 +22,7 @@ from puppet.stats import Stats
 
 if TYPE_CHECKING:  # what takes long to import is imported where it is opened, in threads
     from puppet.estimate import AuEstimator
+    from puppet.generate.mouth import MouthPictures
     from puppet.generate.painter import TextureNetworks
     from puppet.portrait import Portrait
     from puppet.publish.recorder import Sign
@@ -77,7 +78,7 @@ def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
 
     size = parse_size(options.portrait.size) if options.portrait.size else None
     framing = framing_of(options)
-    texture = open_texture(options)
+    texture, mouth = open_texture(options), open_mouth(options)
     # Not the one that watches the driver: that one learns the driver's face, and serves another thread.
     estimator = AuEstimator(engine=options.engine.engine, device=options.engine.device, learn_neutral=False)
 
@@ -95,6 +96,7 @@ def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
             framing=framing,
             read_actions=read_actions,
             texture=texture,
+            mouth=mouth,
             open_device=partial(open_device, engine=options.engine.engine, device=options.engine.device),
         )
         puppet.provenance = provenance
@@ -109,15 +111,29 @@ def open_texture(options: Options) -> TextureNetworks | None:
 
     By default lids alone are painted: that gains most, and costs nothing while the eyes are open.
     """
+    from puppet.generate.mouth import MOUTH_FILE
     from puppet.generate.painter import MODELS, TextureNetworks
 
     engine, device = options.engine.engine, options.engine.device
-    if options.portrait.texture_models is not None:
-        return TextureNetworks(engine=engine, device=device, folder=options.portrait.texture_models)
-    choice = options.portrait.texture
+    choice, folder = options.portrait.texture, options.portrait.texture_models
+    has_teeth_alone = folder is not None and (folder / MOUTH_FILE).is_file() and not any(folder.glob("texture_*.onnx"))
+    if folder is not None and choice != "off" and not has_teeth_alone:
+        return TextureNetworks(engine=engine, device=device, folder=folder)
     if choice == "off" or (choice == "auto" and not any(MODELS.glob("texture_*.onnx"))):
         return None
     return TextureNetworks(engine=engine, device=device, regions=("eye",) if choice == "auto" else ("mouth", "eye"))
+
+
+def open_mouth(options: Options) -> MouthPictures | None:
+    """The teeth of one person, where the folder of `--texture-models` has them; None: the packaged ones.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    from puppet.generate.mouth import MOUTH_FILE, MouthPictures
+
+    folder = options.portrait.texture_models
+    return MouthPictures.load(folder / MOUTH_FILE) if folder is not None and (folder / MOUTH_FILE).is_file() else None
 
 
 def open_signer(options: Options) -> Sign | None:

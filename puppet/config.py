@@ -45,7 +45,8 @@ class PortraitOptions:
         _option("Networks repaint lids as they close (auto), mouths as well (on), or nothing.", default="auto"),
     ] = "auto"
     texture_models: Annotated[
-        Path | None, _option("These networks repaint them, as trained for one portrait.", "FOLDER")
+        Path | None,
+        _option("These networks repaint them, and its teeth are shown, as made for one portrait.", "FOLDER"),
     ] = None
 
 

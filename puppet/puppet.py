@@ -64,18 +64,19 @@ class Puppet:
         size: tuple[int, int] | None = None,
         read_actions: ReadActions | None = None,
         texture: TextureModel | None = None,
+        mouth: MouthPictures | None = None,
         open_device: OpenDevice | None = None,
     ) -> None:
         """`size` (width, height) of what is rendered; None keeps the portrait's aspect, 512 on the short side.
 
         `read_actions` says what the portrait itself shows (a smile is then relaxed by a neutral driver); None takes
-        the portrait's face as neutral but for the gap between its lips.
+        the portrait's face as neutral but for the gap between its lips. `mouth` None draws the packaged teeth.
         """
         canvas = frame_portrait(portrait, size or default_size(portrait))
         self.name = portrait.name
         self.provenance: Provenance | None = None
         """Its file and who allowed it, where the program has read them."""
-        self._generator = Generator(canvas, LandmarkRig.load(), MouthPictures.load(), texture=texture)
+        self._generator = Generator(canvas, LandmarkRig.load(), mouth or MouthPictures.load(), texture=texture)
         if read_actions is not None:
             self._generator.set_baseline(_trusted(read_actions(portrait)))
         self._device = open_device(self._generator) if open_device is not None else None
@@ -90,6 +91,7 @@ class Puppet:
         framing: Literal["full", "head"] = "full",
         read_actions: ReadActions | None = read_expression,
         texture: TextureModel | None = None,
+        mouth: MouthPictures | None = None,
         open_device: OpenDevice | None = None,
     ) -> Puppet:
         """Load a picture and prepare its animation (about a second).
@@ -103,7 +105,9 @@ class Puppet:
         portrait = Portrait.load(path, face=face)
         if framing == "head":
             portrait = portrait.cut_to_head()
-        return cls(portrait, size=size, read_actions=read_actions, texture=texture, open_device=open_device)
+        return cls(
+            portrait, size=size, read_actions=read_actions, texture=texture, mouth=mouth, open_device=open_device
+        )
 
     @property
     def generator(self) -> Generator:

@@ -91,9 +91,10 @@ class _Job:
 class ExampleMaker:
     """Makes examples; holds what is loaded once."""
 
-    def __init__(self, config: PrepareConfig) -> None:
+    def __init__(self, config: PrepareConfig, *, pictures: MouthPictures | None = None) -> None:
+        """`pictures` are the teeth that the motion step draws, None the packaged ones."""
         self.config = config
-        self.tools = Toolbox(LandmarkRig.load(), MouthPictures.load())
+        self.tools = Toolbox(LandmarkRig.load(), pictures or MouthPictures.load())
         self.reader = FaceReader(config.cache_dir)
         self.left_out: list[tuple[Path, str]] = []
         self._estimator = AuEstimator()

@@ -22,7 +22,8 @@ from puppet.generate.slit import Opening
 from puppet.rig import LandmarkRig
 from puppet.tensors import BYTES, REAL, Layout, read_tensors
 
-DEFAULT_PATH = Path(__file__).parent.parent / "models" / "mouth.safetensors"
+MOUTH_FILE = "mouth.safetensors"
+DEFAULT_PATH = Path(__file__).parent.parent / "models" / MOUTH_FILE
 
 CAVITY = np.array([36.0, 13.0, 12.0], np.float32)
 _OWN_UPPER_CM = 1.0  # this much of an open mouth below the upper lip is upper teeth, the rest goes with the jaw
@@ -40,7 +41,9 @@ _LAYOUTS = {name: Layout(BYTES, ("H", "W", 4), 0, 255) for name in ("upper", "lo
 
 @dataclass(frozen=True)
 class MouthPictures:
-    """The rig's mouth: `upper`, `lower`, `tongue` `(H, W, 4)` uint8 RGBA, frontal, `px_per_cm` dense.
+    """A mouth, the rig's or a person's own: `upper`, `lower`, `tongue` `(H, W, 4)` uint8 RGBA, frontal.
+
+    They are `px_per_cm` dense; 255 stands for `white` times what is white in a portrait's light.
 
     `anchor_cm` `(3, 3)` head-frame points that carry a layer, `upper_action_cm`, `lower_action_cm` `(A, 3, 3)` how
     actions move them at weight 1.
@@ -54,10 +57,11 @@ class MouthPictures:
     lower_action_cm: np.ndarray
     px_per_cm: float
     left_top_cm: tuple[float, float]
+    white: float = 1.0
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> MouthPictures:
-        """The packaged pictures, or those in a file made by `python -m trainer mouth`.
+        """The packaged pictures, or those in a file made by `python -m trainer mouth` or `generator --finetune`.
 
         Raises:
             InputError: the file is missing or damaged.
@@ -66,10 +70,10 @@ class MouthPictures:
         try:
             arrays, metadata = read_tensors(path, _LAYOUTS)
             left, top = (float(value) for value in json.loads(metadata["left_top_cm"]))
-            px_per_cm = float(metadata["px_per_cm"])
-            if not (abs(left) <= 100 and abs(top) <= 100 and 1 <= px_per_cm <= 1000):
-                raise ValueError(f"{px_per_cm:g} pixels a centimetre from ({left:g}, {top:g})")
-            return cls(**arrays, px_per_cm=px_per_cm, left_top_cm=(left, top))
+            px_per_cm, white = float(metadata["px_per_cm"]), float(metadata.get("white", 1.0))
+            if not (abs(left) <= 100 and abs(top) <= 100 and 1 <= px_per_cm <= 1000 and 0.1 <= white <= 10):
+                raise ValueError(f"{px_per_cm:g} pixels a centimetre from ({left:g}, {top:g}), white {white:g}")
+            return cls(**arrays, px_per_cm=px_per_cm, left_top_cm=(left, top), white=white)
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
             raise InputError(
                 f"mouth pictures {path} can't be read ({exc}): expected a file made by `python -m trainer mouth`. "
@@ -124,7 +128,7 @@ class MouthInterior:
         self.anchors_px = fit.project(anchors) + residual
         self.upper_action_px = (size * pictures.upper_action_cm @ to_px) * _IMAGE
         self.lower_action_px = (size * pictures.lower_action_cm @ to_px) * _IMAGE
-        self.light = _mouth_light(canvas, anatomy)
+        self.light = mouth_light(canvas.still, anatomy.points_px)
         self.layers = {name: self._lit(getattr(pictures, name)) for name in ("upper", "lower", "tongue")}
         self.layers["tongue"][..., :3] *= _TONGUE_LIGHT
         self.own = _own_mouth(canvas, anatomy, rest) if rest is not None else None
@@ -139,12 +143,11 @@ class MouthInterior:
         """
         x0, y0, x1, y1 = opening.window
         size = (x1 - x0, y1 - y0)
-        shade = self._shade(opening)
+        shade = self.shade(opening)
         out = np.empty((size[1], size[0], 3), np.float32)
         out[:] = CAVITY * self.light
         total = weights + rest_weights
-        upper = self._affine(self.upper_action_px, total, pose, follow, (x0, y0))
-        lower = self._affine(self.lower_action_px, total, pose, follow, (x0, y0))
+        upper, lower = self.planes(total, pose, follow, (x0, y0))
         tongue = upper + (lower - upper) * TONGUE_FOLLOWS
         for name, matrix in (("tongue", tongue), ("lower", lower), ("upper", upper)):
             layer = cv2.warpAffine(self.layers[name], matrix, size, flags=cv2.INTER_LINEAR)
@@ -153,6 +156,15 @@ class MouthInterior:
         if self.own is not None:
             out = self._lay_own(out, weights, pose, follow, (x0, y0), size)
         return out
+
+    def planes(
+        self, weights: np.ndarray, pose: HeadPose, follow: float, origin: tuple[int, int] = (0, 0)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`(2, 3)` maps from the upper and the lower picture to a window at `origin`; `weights` `(A,)` of the rig."""
+        return (
+            self._affine(self.upper_action_px, weights, pose, follow, origin),
+            self._affine(self.lower_action_px, weights, pose, follow, origin),
+        )
 
     def _affine(
         self, action_px: np.ndarray, weights: np.ndarray, pose: HeadPose, follow: float, origin: tuple[int, int]
@@ -183,7 +195,7 @@ class MouthInterior:
             out = out + (rgb - out) * cover
         return out
 
-    def _shade(self, opening: Opening) -> np.ndarray:
+    def shade(self, opening: Opening) -> np.ndarray:
         """`(rows, columns)` light inside: less under the upper lip, at the corners and in a narrow gap."""
         under_lip = np.clip(opening.depth_px / (0.3 * self.px_per_cm), 0, 1)
         wide = np.clip(opening.gap_px.max() / (0.8 * self.px_per_cm), 0, 1)
@@ -194,22 +206,23 @@ class MouthInterior:
         """Premultiplied float32 RGBA in the portrait's light."""
         rgba = picture.astype(np.float32)
         alpha = rgba[..., 3:] / 255
-        return np.concatenate([rgba[..., :3] * self.light * alpha, alpha], -1)
+        rgb = np.minimum(rgba[..., :3] * (self.light * np.float32(self._pictures.white)), 255)
+        return np.concatenate([rgb * alpha, alpha], -1)
 
 
-def _mouth_light(canvas: Canvas, anatomy: Anatomy) -> np.ndarray:
-    """`(3,)` colour of white in this portrait's light, 1 for full white: from the eyes' whites and the skin."""
-    points = anatomy.points_px
-    mask = np.zeros(canvas.still.shape[:2], np.uint8)
+def mouth_light(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """`(3,)` colour of white in a picture's light, 1 for full white: from the eyes' whites and the skin.
+
+    `points` `(N, 2 or more)` px are the face's landmarks in the picture `(H, W, 3)` uint8.
+    """
+    mask = np.zeros(rgb.shape[:2], np.uint8)
     from puppet.landmarks import LEFT_LOWER_LID, LEFT_UPPER_LID, RIGHT_LOWER_LID, RIGHT_UPPER_LID
 
     for upper, lower in ((RIGHT_UPPER_LID, RIGHT_LOWER_LID), (LEFT_UPPER_LID, LEFT_LOWER_LID)):
         outline = np.concatenate([points[list(upper), :2], points[list(lower)[::-1], :2]])
         cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], 1)
-    eyes = canvas.still[mask > 0].astype(np.float32)
-    cheeks = points[[50, 280, 205, 425, 117, 346], :2].round().astype(int)
-    limit = np.array(canvas.size) - 1
-    skin = np.array([canvas.still[y, x] for x, y in np.clip(cheeks, 0, limit)], np.float32).mean(0)
+    eyes = rgb[mask > 0].astype(np.float32)
+    skin = skin_colour(rgb, points)
     white = skin
     if len(eyes) >= 12:
         luminance = eyes @ np.array([0.3, 0.59, 0.11], np.float32)
@@ -219,6 +232,13 @@ def _mouth_light(canvas: Canvas, anatomy: Anatomy) -> np.ndarray:
     # The whites of painted and photographed eyes are often bluish from shade: teeth take more of the skin's warmth.
     tint = 0.75 + 0.1 * white / max(grey, 1.0) + 0.15 * skin / max(skin.mean(), 1.0)
     return np.clip(tint * bright / 255, 0.08, 1.0).astype(np.float32)
+
+
+def skin_colour(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """`(3,)` float32 0-255: the cheeks of a face, see `mouth_light`."""
+    cheeks = points[[50, 280, 205, 425, 117, 346], :2].round().astype(int)
+    limit = np.array(rgb.shape[1::-1]) - 1
+    return np.array([rgb[y, x] for x, y in np.clip(cheeks, 0, limit)], np.float32).mean(0)
 
 
 def _own_mouth(canvas: Canvas, anatomy: Anatomy, rest: Opening) -> OwnMouth:
