@@ -196,7 +196,7 @@ def test_the_way_back_leads_to_the_picture_itself():
 
     maker = ExampleMaker(PrepareConfig())
     tracked = maker.reader.still(FaceFile(demo_portrait(), "still", "astronaut"))
-    own = maker.read(tracked.landmarks_px, tracked.size)
+    own = maker.actions.still(tracked.landmarks_px, tracked.size)
     sampled = own.copy()
     sampled[facs.INDEX["AU26"]] = 3
     made = there_and_back(tracked.rgb, tracked.landmarks_px, own, sampled, maker.tools)

@@ -30,7 +30,7 @@ from puppet.generate.region import EYE_SHAPE, MOUTH_SHAPE, RegionCrop, cut, samp
 from puppet.generate.texture import MotionPicture
 from puppet.rig import LandmarkRig
 from puppet.smooth import Smoother
-from puppet.track import Face, FaceTracker
+from puppet.track import FaceTracker
 from trainer.judges import (
     JUDGED,
     ActionJudge,
@@ -41,6 +41,7 @@ from trainer.judges import (
     structure,
 )
 from trainer.prepare import cut_frames, openness, place_face
+from trainer.readings import ActionReader, actions_of
 from trainer.texture_pairs import Toolbox, iris_gaze, resting, solve_motion
 from trainer.tracking import clip
 
@@ -98,21 +99,25 @@ class _Stage:
     """One portrait with and without the texture step."""
 
     def __init__(
-        self, config: EvaluateConfig, tools: Toolbox, estimator: AuEstimator, networks: TextureNetworks
+        self, config: EvaluateConfig, tools: Toolbox, actions: ActionReader, networks: TextureNetworks
     ) -> None:
-        self._config, self._tools, self._estimator, self._networks = config, tools, estimator, networks
+        self._config, self._tools, self.actions, self._networks = config, tools, actions, networks
 
     def set_portrait(self, rgb: np.ndarray, landmarks_px: np.ndarray) -> None:
         self.generator: Generator = self._tools.generator(rgb, landmarks_px)
-        self._size = rgb.shape[1::-1]
-        self._own = self._estimator.estimate(Face(landmarks_px, self._size)).control
+        self._own = self.actions.still(landmarks_px, rgb.shape[1::-1])
         self.generator.set_baseline(self._own)
         self._rest = resting(self.generator)
         self._painter = self._networks.prepare(self._rest)
 
-    def show(self, landmarks_px: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, RegionCrop | None]]:
-        """Pictures by column and the crops of the slits, for another frame's landmarks `(478, 3)`."""
-        control = self._control(landmarks_px)
+    def show(
+        self, landmarks_px: np.ndarray, actions: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], dict[str, RegionCrop | None]]:
+        """Pictures by column and the crops of the slits, for another frame's landmarks `(478, 3)` and actions
+        `(SIZE,)`. What the regressor says of the portrait's lips counts as the measured gap."""
+        control = actions.copy()
+        lips = facs.INDEX["AU25"]
+        control[lips] += self.generator.baseline[lips] - self._own[lips]
         weights, pose = solve_motion(self.generator, landmarks_px, self._tools.rig)
         gaze = iris_gaze(self.generator, landmarks_px, pose)
         control[[facs.INDEX[name] for name in facs.GAZE_NAMES]] = gaze
@@ -124,9 +129,9 @@ class _Stage:
         crops = {slit: self._crop(picture, slit) for slit in ("mouth", "R", "L")}
         return {"warp": warped, "motion": moved, "texture": painted}, crops
 
-    def live(self, face: Face, smoother: Smoother, time_s: float) -> dict[str, np.ndarray]:
-        """Pictures by column of a face that drives as in live use: all of the control estimated and smoothed."""
-        control = facs.clip(smoother.smooth(self._estimator.estimate(face).control, time_s))
+    def live(self, control: np.ndarray) -> dict[str, np.ndarray]:
+        """Pictures by column as in live use: all of the control `(SIZE,)` estimated and smoothed."""
+        control = facs.clip(control)
         generator = self.generator
         moved, painted, _ = self._pictures(generator.weights_at(control), head_pose(control, generator.field), control)
         return {"motion": moved, "texture": painted}
@@ -148,15 +153,6 @@ class _Stage:
         either = cv2.dilate(np.maximum(now.mask, before.mask), np.ones((7, 7), np.uint8))
         return replace(now, mask=cv2.blur(either, (5, 5)))
 
-    def _control(self, landmarks_px: np.ndarray) -> np.ndarray:
-        """The frame's actions; what the regressor says of the portrait's lips counts as the measured gap."""
-        read = self._estimator.estimate(Face(landmarks_px, self._size)).control
-        control = facs.rest()
-        control[: facs.INTENSITY_COUNT] = read[: facs.INTENSITY_COUNT]
-        lips = facs.INDEX["AU25"]
-        control[lips] += self.generator.baseline[lips] - self._own[lips]
-        return control
-
 
 def evaluate_generator(config: EvaluateConfig) -> None:
     """Print the table and write it as JSON, clip by clip.
@@ -170,8 +166,8 @@ def evaluate_generator(config: EvaluateConfig) -> None:
     if config.dry_run:
         print(f"would show {config.frames} frames of each of {len(paths)} clips, driven by {config.drive}")
         return
-    tools = Toolbox(LandmarkRig.load(), MouthPictures.load())
-    stage = _Stage(config, tools, AuEstimator(), TextureNetworks(folder=config.models, regions=config.regions))
+    tools, actions = Toolbox(LandmarkRig.load(), MouthPictures.load()), ActionReader()
+    stage = _Stage(config, tools, actions, TextureNetworks(folder=config.models, regions=config.regions))
     judges = (
         ActionJudge(config.judges_dir / "face_landmarker_v2_with_blendshapes.task"),
         IdentityJudge(config.judges_dir),
@@ -211,13 +207,14 @@ def _clip(
     frames = {i: found[numbers[i]] for i in (first, *chosen) if numbers[i] in found}
     chosen = np.array([i for i in chosen if i in frames])
     stage.set_portrait(frames[first], points[first])
+    read = stage.actions.clip(points, frames[first].shape[1::-1])
     own = identity.embed(frames[first], points[first])
     values: dict[str, dict[str, list[float]]] = {}
     judged: dict[str, list[dict[str, float]]] = {name: [] for name in (*COLUMNS, "truth")}
     sheet = []
     for index in chosen:
         truth = frames[index]
-        shown, crops = stage.show(points[index])
+        shown, crops = stage.show(points[index], read[index])
         candidates = [frames[first], *(shown[column] for column in SHOWN)]
         is_closing = eyes[index] < _CLOSING * eyes[first]
         for name, numbers in _compare(candidates, truth, points[index], crops, is_closing, distance).items():
@@ -300,6 +297,7 @@ def _flicker(stage: _Stage, rgb: np.ndarray) -> dict[str, dict[str, float]]:
     `flicker_raw`: driven as the other rows are, frame by frame. `flicker`: as in live use, with the controls smoothed.
     """
     rng, tracker, smoother = np.random.default_rng(0), FaceTracker(), Smoother()
+    estimator = AuEstimator()
     pictures: dict[str, dict[str, list[np.ndarray]]] = {
         name: {column: [] for column in ("motion", "texture")} for name in ("flicker_raw", "flicker")
     }
@@ -310,10 +308,12 @@ def _flicker(stage: _Stage, rgb: np.ndarray) -> dict[str, dict[str, float]]:
         if face is None:
             continue
         box = face.box_px
-        live = stage.live(face, smoother, n / _CAMERA_FPS)
+        read = estimator.estimate(face).control
+        live = stage.live(smoother.smooth(read, n / _CAMERA_FPS))
         if n < _SETTLING_FRAMES:
             continue
-        for name, shown in (("flicker_raw", stage.show(face.landmarks_px)[0]), ("flicker", live)):
+        raw, _ = stage.show(face.landmarks_px, actions_of(read))
+        for name, shown in (("flicker_raw", raw), ("flicker", live)):
             for column, rows in pictures[name].items():
                 rows.append(shown[column])
     tracker.close()

@@ -21,15 +21,14 @@ from rich.progress import Progress
 
 from puppet import facs
 from puppet.errors import InputError, PuppetError
-from puppet.estimate import AuEstimator
 from puppet.generate.mouth import MouthPictures
 from puppet.generate.region import SLITS
 from puppet.landmarks import STIFF
 from puppet.rig import LandmarkRig
-from puppet.track import Face
 from trainer.disk import DiskError
 from trainer.face_sources import FaceReader, TrackedStill
 from trainer.faces_folder import FaceFile, find_faces
+from trainer.readings import ActionReader
 from trainer.split import is_held_out
 from trainer.texture_pairs import Sample, Toolbox, follow, identity, reopen, resting, there_and_back
 from trainer.texture_shards import HELD_OUT, TRAIN, Example, check_index, write_shard
@@ -97,22 +96,14 @@ class ExampleMaker:
         self.tools = Toolbox(LandmarkRig.load(), pictures or MouthPictures.load())
         self.reader = FaceReader(config.cache_dir)
         self.left_out: list[tuple[Path, str]] = []
-        self._estimator = AuEstimator()
-
-    def read(self, landmarks_px: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """`(SIZE,)` actions that a face shows; head and gaze at rest."""
-        control = facs.rest()
-        control[: facs.INTENSITY_COUNT] = self._estimator.estimate(Face(landmarks_px, size)).control[
-            : facs.INTENSITY_COUNT
-        ]
-        return control
+        self.actions = ActionReader()
 
     def of_pairs(self, files: tuple[FaceFile, ...]) -> Iterator[Example]:
         """Every still of a person shown to every other one of the same person."""
         stills = self._stills(files)
         for person in dict.fromkeys(still.person for still in stills):
             own = [still for still in stills if still.person == person]
-            controls = [self.read(still.landmarks_px, still.size) for still in own]
+            controls = [self.actions.still(still.landmarks_px, still.size) for still in own]
             for a, portrait in enumerate(own if len(own) > 1 else []):
                 generator = self.tools.generator(portrait.rgb, portrait.landmarks_px)
                 generator.set_baseline(controls[a])
@@ -128,7 +119,7 @@ class ExampleMaker:
             relax = float(rng.uniform(0, 0.7))
             if openness(still.landmarks_px[None])[1][0] < _OPEN_MOUTH:
                 continue
-            control = self.read(still.landmarks_px, still.size)
+            control = self.actions.still(still.landmarks_px, still.size)
             made = reopen(still.rgb, still.landmarks_px, control, relax, self.tools)
             if n % _EYES_OF_STILLS:
                 made = {slit: sample for slit, sample in made.items() if slit == "mouth"}
@@ -137,7 +128,7 @@ class ExampleMaker:
     def of_unpaired(self, files: tuple[FaceFile, ...], rng: np.random.Generator) -> Iterator[Example]:
         """Stills that do what another one shows, and their way back."""
         stills = self._stills(files)
-        controls = [self.read(still.landmarks_px, still.size) for still in stills]
+        controls = [self.actions.still(still.landmarks_px, still.size) for still in stills]
         for still, own, n in zip(stills, controls, rng.permutation(len(stills)), strict=True):
             sampled = own + (controls[n] - own) * np.float32(rng.uniform(0.5, 1.0))
             if rng.random() < _CLOSED_LIDS:
@@ -168,13 +159,13 @@ class ExampleMaker:
         wanted = np.unique(np.concatenate([portraits, *targets, *(t + 1 for t in targets)]).astype(int))
         found = cut_frames(file.path, matrix, numbers[wanted])
         frames = {n: found[numbers[n]] for n in wanted if numbers[n] in found}
-        size = (_FRAME_PX, _FRAME_PX)
+        actions = self.actions.clip(points, (_FRAME_PX, _FRAME_PX))
         shown = [(frames[p], points[p], t) for p, t in zip(portraits, targets, strict=True) if p in frames]
         if portrait is not None:
             shown.append((portrait.rgb, portrait.landmarks_px, np.unique(np.concatenate(targets))))
         for rgb, landmarks_px, own_targets in shown:
             generator = self.tools.generator(rgb, landmarks_px)
-            control = self.read(landmarks_px, (rgb.shape[1], rgb.shape[0]))
+            control = self.actions.still(landmarks_px, (rgb.shape[1], rgb.shape[0]))
             generator.set_baseline(control)
             rest = resting(generator)
             yield from _examples(file.person, identity(generator, control))
@@ -185,7 +176,7 @@ class ExampleMaker:
                             generator,
                             frames[k],
                             points[k],
-                            self.read(points[k], size),
+                            actions[k],
                             self.tools,
                             rest=rest,
                             by_actions=n % _BY_ACTIONS == 0,
@@ -209,12 +200,12 @@ class ExampleMaker:
             unlike = np.abs(eyes - eyes[first]) + 2 * np.abs(mouth - mouth[first]) - 9 * ~clear
             portrait = stills[first]
             generator = self.tools.generator(portrait.rgb, portrait.landmarks_px)
-            generator.set_baseline(self.read(portrait.landmarks_px, portrait.size))
+            generator.set_baseline(self.actions.still(portrait.landmarks_px, portrait.size))
             rest = resting(generator)
             for k in np.argsort(-unlike)[:_SHOWN_OF_SITTING]:
                 if k != first and clear[k]:
                     other, moved = _onto(stills[k].rgb, points[k], points[first], portrait.size)
-                    seen = self.read(moved, portrait.size)
+                    seen = self.actions.still(moved, portrait.size)
                     made = follow(generator, other, moved, seen, self.tools, rest=rest, is_relit=True)
                     yield from _examples(portrait.person, made)
 
