@@ -80,6 +80,7 @@ def test_the_table_has_a_column_a_variant_and_no_empty_row(report):
         ("--size 10", "--size '10' is not a size"),
         ("--output bench.txt", "expected a name that ends in .json"),
         ("--starts -1", "--starts -1: expected 0 or more"),
+        ("--whole-parity -1", "--whole-parity -1: expected 0 or more"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(capsys, args, message):
@@ -137,6 +138,38 @@ def check_parity(count, portraits):
     # Every engine that works here runs every network in fp32; others of its precisions may not exist.
     assert len([one for one in ran if one.precision == "fp32"]) == len(works) * len(inputs)
     return results
+
+
+def check_whole_pictures(places, portraits, count, cache=None):
+    pytest.importorskip("torch", reason="needs torch: pip install '.[torch]'")
+    results = parity.compare_generators(portraits, places, count=count, size=(128, 128), cache=cache)
+    assert [(one.engine, one.device) for one in results] == places
+    assert all(one.is_within and one.inputs == count for one in results)
+    return results
+
+
+def test_whole_pictures_of_an_engine_are_compared_with_torchs():
+    (one,) = check_whole_pictures([("torch", "cpu")], [parity.demo_portrait()], count=2)
+    assert one.max_error == 0
+
+
+def test_an_engine_that_does_not_draw_whole_pictures_says_why(monkeypatch):
+    class Refused(parity.DeviceGenerator):
+        def __init__(self, generator, *, engine, **options):
+            if engine != "torch":
+                raise engines.EngineError(f"{engine} does not take generator")
+            super().__init__(generator, engine=engine, **options)
+
+    monkeypatch.setattr(parity, "DeviceGenerator", Refused)
+    pytest.importorskip("torch", reason="needs torch: pip install '.[torch]'")
+    (one,) = parity.compare_generators([parity.demo_portrait()], [("openvino", "cpu")], count=1, size=(128, 128))
+    assert not one.is_within and one.reason == "openvino does not take generator"
+
+
+@pytest.mark.slow
+def test_engines_agree_on_whole_pictures(tmp_path):
+    works = [(a.backend, a.device) for a in engines.survey() if a.reason is None]
+    check_whole_pictures(works, [parity.demo_portrait()], count=10, cache=engines.EngineCache(tmp_path))
 
 
 def test_engines_agree_on_random_portraits_and_controls():

@@ -18,6 +18,7 @@ from puppet.bench.clip import FPS, act_demo, shorten
 from puppet.bench.options import BenchOptions, Texture, parse
 from puppet.demo import DURATION_S
 from puppet.errors import ConfigError, DeviceError, InputError
+from puppet.gallery import portrait_paths
 from puppet.stats import hardware, versions
 
 log = logging.getLogger(__name__)
@@ -64,9 +65,7 @@ def measure(options: BenchOptions, folder: Path, note: Callable[[float, str], No
         "missing": missing,
     }
     report |= _measure_running(options, places, clip, folder, note)
-    if options.parity:
-        note(0.75, "parity")
-        report["parity"] = _parity(options, places)
+    report["parity"] = _parity(options, places, folder, note)
     report["import"], report["starts"] = _measure_starts(options, places, clip, folder, note)
     note(1.0, "done")
     return report
@@ -174,11 +173,22 @@ def _measure_starts(
     ]
 
 
-def _parity(options: BenchOptions, places: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    from puppet.bench.parity import collect_inputs, compare
+def _parity(
+    options: BenchOptions, places: list[tuple[str, str]], folder: Path, note: Callable[[float, str], None]
+) -> list[dict[str, Any]]:
+    from puppet.bench.parity import collect_inputs, compare, compare_generators
 
-    variants = [(*place, precision) for place in places for precision in ("fp32", "fp16")]
-    return [asdict(one) | {"is_within": one.is_within} for one in compare(collect_inputs(options.parity), variants)]
+    found = []
+    if options.parity:
+        note(0.75, "parity")
+        variants = [(*place, precision) for place in places for precision in ("fp32", "fp16")]
+        found += compare(collect_inputs(options.parity), variants)
+    if options.whole_parity:
+        note(0.78, "parity of whole pictures")
+        portraits = portrait_paths(options.target)[: options.whole_parity]
+        cache = engines.EngineCache(folder / "engines")
+        found += compare_generators(portraits, places, count=options.whole_parity, size=options.sizes[0], cache=cache)
+    return [asdict(one) | {"is_within": one.is_within} for one in found]
 
 
 def _places(wanted: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, str]]:

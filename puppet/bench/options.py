@@ -25,7 +25,8 @@ class BenchOptions:
     """Measure every engine of this machine: stages, end to end, latency, networks, start."""
 
     target: Annotated[
-        str | None, arg(metavar="PATH", help="Portrait; without one the astronaut that comes with scikit-image.")
+        str | None,
+        arg(metavar="PATH", help="Portrait, or a folder; without one the astronaut that comes with scikit-image."),
     ] = None
     driver: Annotated[
         Path | None, arg(metavar="CLIP", help="Video of a face; without one the demo, acted by the astronaut.")
@@ -35,6 +36,14 @@ class BenchOptions:
     seconds: Annotated[float, arg(metavar="S", help="Measured time of each variant.")] = 10.0
     starts: Annotated[int, arg(metavar="N", help="Starts of the whole program an engine, cache warm; 0: none.")] = 3
     parity: Annotated[int, arg(metavar="N", help="Inputs on which engines' answers are compared; 0: none.")] = 8
+    whole_parity: Annotated[
+        int,
+        arg(
+            metavar="N",
+            help="Random controls on which whole pictures of the generator's graph are compared, shared out among the "
+            "target's portraits; a minute or more for each portrait; 0: none.",
+        ),
+    ] = 0
     ganimation: Annotated[bool, arg(help="Also the plain GANimation generator, to compare with.")] = True
     output: Annotated[Path | None, arg(metavar="PATH.json", help="Also write everything as JSON.")] = None
     debug: Annotated[bool, arg(help="Show tracebacks and detailed logs.")] = False
@@ -53,9 +62,10 @@ def parse(args: Sequence[str]) -> BenchOptions:
     """
     options = tyro.cli(BenchOptions, prog="python -m puppet bench", args=args)
     _ = options.sizes
-    for value, flag, least in ((options.starts, "--starts", 0), (options.parity, "--parity", 0)):
-        if value < least:
-            raise ConfigError(f"{flag} {value}: expected {least} or more.")
+    counts = {"--starts": options.starts, "--parity": options.parity, "--whole-parity": options.whole_parity}
+    for flag, value in counts.items():
+        if value < 0:
+            raise ConfigError(f"{flag} {value}: expected 0 or more.")
     if not (math.isfinite(options.seconds) and 0.5 <= options.seconds <= 600):
         raise ConfigError(f"--seconds {options.seconds:g}: expected 0.5 to 600.")
     if options.output is not None and options.output.suffix.lower() != ".json":

@@ -1,7 +1,7 @@
 """Parity: whether all engines give the same answers, on inputs as the program makes them.
 
 Inputs come from portraits with other colours, light and sizes, and controls anywhere in their ranges. The reference is
-torch in fp32, or ONNX Runtime where torch is not installed.
+torch in fp32, or for networks ONNX Runtime where torch is not installed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from engines.golden import TOLERANCE
 from puppet import facs
 from puppet.estimate import MODEL_PATH, align
 from puppet.gallery import demo_portrait
+from puppet.generate.device import DeviceGenerator
 from puppet.generate.painter import TextureNetworks
 from puppet.landmarks import TRACKED_COUNT
 from puppet.portrait import Portrait
@@ -117,6 +118,48 @@ def compare(
                 )
             )
     return results
+
+
+def compare_generators(
+    portraits: Sequence[Path],
+    places: Iterable[tuple[str, str]],
+    *,
+    count: int,
+    size: tuple[int, int] | None = None,
+    cache: engines.EngineCache | None = None,
+    seed: int = 0,
+) -> list[Parity]:
+    """Whole pictures of every engine and device, in fp32, on `count` random controls shared out among the portraits.
+
+    All networks paint in them. Each portrait is exported and compiled anew, which takes a minute or more.
+
+    Raises:
+        PortraitError, EngineError: a picture without a usable face; torch is not installed.
+    """
+    random = np.random.default_rng(seed)
+    errors: dict[tuple[str, str], float | None] = dict.fromkeys(places, 0.0)
+    reasons: dict[tuple[str, str], str] = {}
+    version = ""
+    with closing(TextureNetworks(engine="onnxruntime", device="cpu")) as networks:
+        for path, share in zip(portraits, np.array_split(np.arange(count), len(portraits)), strict=True):
+            controls = [random_control(random) for _ in share]
+            generator = Puppet.load(path, size=size, texture=networks).generator
+            with closing(DeviceGenerator(generator, engine="torch", device="cpu")) as reference:
+                version, expected = reference.info.version, [reference.render(control) for control in controls]
+            for place in [place for place in errors if place not in reasons]:
+                engine, device = place
+                try:
+                    with closing(DeviceGenerator(generator, engine=engine, device=device, cache=cache)) as made:
+                        found = [made.render(control) for control in controls]
+                except engines.EngineError as exc:
+                    errors[place], reasons[place] = None, str(exc)
+                    continue
+                levels = max(np.abs(a.astype(int) - b).max() for a, b in zip(found, expected, strict=True))
+                errors[place] = max(errors[place], levels / 255)
+    return [
+        Parity("generator", *place, "fp32", version, count, error, TOLERANCE["fp32"], reasons.get(place, ""))
+        for place, error in errors.items()
+    ]
 
 
 class _Listener:
