@@ -7,6 +7,7 @@ portrait: how far these lids must travel to meet (AU45 = 5 closes this eye), and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -78,6 +79,11 @@ class Anatomy:
     def rig_count(self) -> int:
         """How many columns are the rig's actions."""
         return len(self.actions) - len(EXTRA_ACTIONS)
+
+    @cached_property
+    def rig_places(self) -> np.ndarray:
+        """Places of the rig's actions in a control."""
+        return np.array([facs.INDEX[name] for name in self.actions[: self.rig_count]])
 
     def displacement(self, weights: np.ndarray, points: tuple[int, ...]) -> np.ndarray:
         """`(n, 3)` px: how `points` move at `weights` `(K,)`."""
@@ -173,9 +179,9 @@ def ring(points_px: np.ndarray, *, sides: float, chin: float) -> np.ndarray:
 def weights_of(control: np.ndarray, baseline: np.ndarray, anatomy: Anatomy) -> np.ndarray:
     """Weights `(K,)` that take a portrait which shows `baseline` to `control`: actions and the lids' share in the gaze.
 
-    The lips' columns are left 0; see `lips.part_lips`.
+    The lips' columns are left 0; see `lips.Lips`.
     """
-    places = [facs.INDEX[name] for name in anatomy.actions[: anatomy.rig_count]]
+    places = anatomy.rig_places
     weights = np.zeros(len(anatomy.actions), np.float32)
     weights[: len(places)] = (control[places] - baseline[places]) / facs.MAX_INTENSITY
     yaw, pitch = (control[facs.INDEX[name]] / anatomy.look_rad for name in facs.GAZE_NAMES)

@@ -26,8 +26,8 @@ from puppet.generate.anatomy import (
 from puppet.generate.canvas import Canvas
 from puppet.generate.eyes import EyeInterior
 from puppet.generate.field import PortraitField, build_field
-from puppet.generate.lids import close_lids
-from puppet.generate.lips import part_lips, resting_lips
+from puppet.generate.lids import Lids
+from puppet.generate.lips import Lips, resting_lips
 from puppet.generate.motion import HeadPose, cell_positions, head_displacement, head_pose, invert
 from puppet.generate.mouth import MouthInterior, MouthPictures
 from puppet.generate.slit import Opening, Slit, SlitMotion, build_slit, open_slit
@@ -68,8 +68,8 @@ class Generator:
         self.anatomy: Anatomy = read_anatomy(canvas.landmarks_px, rig) if anatomy is None else anatomy
         self.field: PortraitField = build_field(self.anatomy, rig, canvas.size)
         self.slits = _build_slits(self.field)
-        self.baseline = facs.rest()
-        self.baseline[facs.INDEX["AU25"]] = resting_lips(self.anatomy)
+        self._lids, self._lips = Lids(self.anatomy), Lips(self.anatomy)
+        self.set_baseline(facs.rest())
         self.timings = Timings(0, 0, 0, 0)
         still = head_pose(facs.rest(), self.field)
         zero = np.zeros(len(self.anatomy.actions), np.float32)
@@ -91,6 +91,7 @@ class Generator:
         """What the portrait shows `(SIZE,)`; its AU25 is always the measured gap between the portrait's lips."""
         self.baseline = baseline.astype(np.float32).copy()
         self.baseline[facs.INDEX["AU25"]] = resting_lips(self.anatomy)
+        self._own_weights = weights_of(self.baseline, facs.rest(), self.anatomy)[: self.anatomy.rig_count]
 
     def render(self, control: np.ndarray) -> np.ndarray:
         """`(H, W, 3)` uint8 RGB, a new array. `control` `(SIZE,)`: intensities absolute, eyes and head relative."""
@@ -151,7 +152,7 @@ class Generator:
     def weights_at(self, control: np.ndarray) -> np.ndarray:
         """`(K,)` weights beyond the portrait's own, lids following the gaze, lips and lids as far apart as asked."""
         weights = weights_of(control, self.baseline, self.anatomy)
-        return part_lips(close_lids(weights, control, self.anatomy), control, self.anatomy)
+        return self._lips.part(self._lids.close(weights, control), control)
 
     def _backward(self, weights: np.ndarray, pose: HeadPose) -> np.ndarray:
         """`(rows, columns, 2)` px: from each cell of the head's grid to the canvas position it shows, slits aside."""
@@ -181,8 +182,8 @@ class Generator:
         x0, y0, x1, y1 = motion.window
         left, top, right, bottom = self.region
         x_from, x_to = max(x0, left), min(x1, right)
-        first, last = (int(np.clip(y0 + row, top, bottom)) for row in motion.band)
-        y_from, y_to = int(np.clip(y0, top, first)), int(np.clip(y1, last, bottom))
+        first, last = (min(max(y0 + row, top), bottom) for row in motion.band)
+        y_from, y_to = min(max(y0, top), first), max(min(y1, bottom), last)
         if x_to <= x_from or y_to <= y_from:
             return
         columns = slice(x_from - x0, x_to - x0)
@@ -206,14 +207,13 @@ class Generator:
     ) -> list[Patch]:
         """Teeth and eyeballs where lips and lids stand open."""
         patches = []
-        rig_count = self.anatomy.rig_count
-        own = weights_of(self.baseline, facs.rest(), self.anatomy)[:rig_count]
         for name, opening in openings.items():
             if not opening.mask.size:
                 continue
             follow = self.slits[name].follow_at_anchor
             if name == "mouth":
-                colour = self.mouth.draw(opening, weights[:rig_count], own, pose, follow)
+                moved = weights[: self.anatomy.rig_count]
+                colour = self.mouth.draw(opening, moved, self._own_weights, pose, follow)
             else:
                 colour = self.eyes[name].draw(opening, control, pose, follow)
             patches.append(Patch(opening.window[:2], colour, opening.mask))

@@ -11,20 +11,26 @@ from puppet import facs
 from puppet.generate.anatomy import LIDS, Anatomy
 
 
-def close_lids(weights: np.ndarray, control: np.ndarray, anatomy: Anatomy) -> np.ndarray:
-    """`(K,)` weights whose lid closure takes the asked share of the opening that the other actions leave."""
-    out = weights.copy()
-    for side in LIDS:
-        column = anatomy.actions.index(f"AU45_{side}")
-        if (lid := lid_openings(anatomy, side)) is None:
-            continue
-        rest, opens = lid
-        out[column] = 0.0
-        # Where the others leave the eye widest decides: elsewhere lids may press on each other.
-        left = float(((rest + out @ opens) / rest).max())
-        share = control[facs.INDEX[f"AU45_{side}"]] / facs.MAX_INTENSITY
-        out[column] = share * max(left, 0.0)
-    return out
+class Lids:
+    """Closes the lids of one portrait."""
+
+    def __init__(self, anatomy: Anatomy) -> None:
+        self._eyes = []  # the closing column, its place in a control, what each action adds in heights at rest
+        for side in LIDS:
+            if (lid := lid_openings(anatomy, side)) is not None:
+                rest, opens = lid
+                name = f"AU45_{side}"
+                self._eyes.append((anatomy.actions.index(name), facs.INDEX[name], opens / rest))
+
+    def close(self, weights: np.ndarray, control: np.ndarray) -> np.ndarray:
+        """`(K,)` weights whose lid closure takes the asked share of the opening that the other actions leave."""
+        out = weights.copy()
+        for column, place, opens in self._eyes:
+            out[column] = 0.0
+            # Where the others leave the eye widest decides: elsewhere lids may press on each other.
+            left = 1 + float((out @ opens).max())
+            out[column] = control[place] / facs.MAX_INTENSITY * max(left, 0.0)
+        return out
 
 
 def lid_openings(anatomy: Anatomy, side: str) -> tuple[np.ndarray, np.ndarray] | None:

@@ -23,48 +23,57 @@ LEAST_SHARE = 0.3  # of what presses the middle that is reckoned with beside it
 LIPS_ALONE = 0.3  # of the widest gap: lips part so far before the jaw must help
 
 
-def part_lips(weights: np.ndarray, control: np.ndarray, anatomy: Anatomy) -> np.ndarray:
-    """`(K,)` weights whose gap between the inner lips is what the control's AU25 asks for."""
-    wanted = control[_AU25] / facs.MAX_INTENSITY * anatomy.open_gap_px
-    opens = opening_px(anatomy)
-    gap = anatomy.rest_gap_px + float(weights @ opens)
-    if gap < 0:  # lips pressed together: they stay so until they are asked to part
-        gap *= float(np.clip(wanted / (SEALED * anatomy.open_gap_px), 0, 1))
-    missing = wanted - gap
-    out = weights.copy()
-    jaw, seal, rise, fall = (anatomy.actions.index(n) for n in ("AU26", "seal", "upper_gap", "lower_gap"))
-    if missing <= 0:
-        # What the jaw opens is sealed as lips do it over an open jaw; the rest the two lips close between them.
-        by_jaw = min(-missing, max(0.0, float(weights[jaw] * opens[jaw])))
-        out[seal] = by_jaw / max(-opens[seal], 1e-3)
-        rest = (missing + by_jaw) / anatomy.open_gap_px
-        out[rise] += rest * CLOSE_UPPER
-        out[fall] += rest * (1 - CLOSE_UPPER)
-        sealed = 1 - float(np.clip(wanted / (SEALED * anatomy.open_gap_px), 0, 1))
-        press = sealed * _gap_beside_middle(out, wanted, anatomy) / anatomy.open_gap_px
-        out[rise] -= press * CLOSE_UPPER
-        out[fall] -= press * (1 - CLOSE_UPPER)
+class Lips:
+    """Parts and closes the lips of one portrait."""
+
+    def __init__(self, anatomy: Anatomy) -> None:
+        self._wide_px, self._rest_gap_px = anatomy.open_gap_px, anatomy.rest_gap_px
+        self._opens_px = opening_px(anatomy)
+        self._gaps_beside_px, self._opens_beside_px = openings_beside_px(anatomy)
+        names = ("AU26", "seal", "upper_gap", "lower_gap")
+        self._jaw, self._seal, self._rise, self._fall = (anatomy.actions.index(name) for name in names)
+        beside = self._opens_beside_px
+        shares = (CLOSE_UPPER * beside[self._rise] + (1 - CLOSE_UPPER) * beside[self._fall]) / self._wide_px
+        self._press_shares = np.maximum(shares, LEAST_SHARE)
+
+    def part(self, weights: np.ndarray, control: np.ndarray) -> np.ndarray:
+        """`(K,)` weights whose gap between the inner lips is what the control's AU25 asks for."""
+        wide, opens = self._wide_px, self._opens_px
+        wanted = float(control[_AU25]) / facs.MAX_INTENSITY * wide
+        gap = self._rest_gap_px + float(weights @ opens)
+        asked = min(max(wanted / (SEALED * wide), 0.0), 1.0)
+        if gap < 0:  # lips pressed together: they stay so until they are asked to part
+            gap *= asked
+        missing = wanted - gap
+        out = weights.copy()
+        if missing <= 0:
+            # What the jaw opens is sealed as lips do it over an open jaw; the rest the two lips close between them.
+            by_jaw = min(-missing, max(0.0, float(weights[self._jaw] * opens[self._jaw])))
+            out[self._seal] = by_jaw / max(-opens[self._seal], 1e-3)
+            self._bring_closer(out, -(missing + by_jaw))
+            self._bring_closer(out, (1 - asked) * self._gap_beside_middle(out, wanted))
+            return out
+        by_lips = min(missing, LIPS_ALONE * wide)
+        out[self._rise] += by_lips / wide * PART_UPPER
+        out[self._fall] += by_lips / wide * (1 - PART_UPPER)
+        out[self._jaw] += (missing - by_lips) / opens[self._jaw]
         return out
-    by_lips = min(missing, LIPS_ALONE * anatomy.open_gap_px)
-    out[rise] += by_lips / anatomy.open_gap_px * PART_UPPER
-    out[fall] += by_lips / anatomy.open_gap_px * (1 - PART_UPPER)
-    out[jaw] += (missing - by_lips) / opens[jaw]
-    return out
 
+    def _bring_closer(self, weights: np.ndarray, gap_px: float) -> None:
+        """By so much; `weights` are changed in place."""
+        weights[self._rise] -= gap_px / self._wide_px * CLOSE_UPPER
+        weights[self._fall] -= gap_px / self._wide_px * (1 - CLOSE_UPPER)
 
-def _gap_beside_middle(weights: np.ndarray, wanted_px: float, anatomy: Anatomy) -> float:
-    """px that the middle of the lips must be pressed together so that they meet beside it, too.
+    def _gap_beside_middle(self, weights: np.ndarray, wanted_px: float) -> float:
+        """px that the middle of the lips must be pressed together so that they meet beside it, too.
 
-    Actions that raise the upper lip's sides (AU09, AU10) leave gaps there when the middle is sealed.
-    """
-    at_rest, opens = openings_beside_px(anatomy)
-    excess = weights @ opens
-    if anatomy.rest_gap_px > wanted_px:
-        excess = excess + at_rest * (1 - wanted_px / anatomy.rest_gap_px)
-    rise, fall = (anatomy.actions.index(name) for name in ("upper_gap", "lower_gap"))
-    shares = (CLOSE_UPPER * opens[rise] + (1 - CLOSE_UPPER) * opens[fall]) / anatomy.open_gap_px
-    needed = float((excess / np.maximum(shares, LEAST_SHARE)).max())
-    return float(np.clip(needed, 0, MOST_PRESS * anatomy.open_gap_px))
+        Actions that raise the upper lip's sides (AU09, AU10) leave gaps there when the middle is sealed.
+        """
+        excess = weights @ self._opens_beside_px
+        if self._rest_gap_px > wanted_px:
+            excess = excess + self._gaps_beside_px * (1 - wanted_px / self._rest_gap_px)
+        needed = float((excess / self._press_shares).max())
+        return min(max(needed, 0.0), MOST_PRESS * self._wide_px)
 
 
 def openings_beside_px(anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from puppet.generate.field import PortraitField
 from puppet.pose import rotation_from_angles
 
 ITERATIONS = 6
+SETTLED_CELLS = 1 / 64  # half of what `cv2` rounds positions by: a step that corrects less is the last one
 
 _FLIP = np.diag([1.0, -1.0, -1.0])  # head frame (y up, z to the viewer) to image (y down, z away)
 _YAW, _PITCH, _ROLL, _SHIFT_X, _SHIFT_Y, _SCALE = (facs.INDEX[n] for n in facs.HEAD_NAMES)
@@ -59,11 +60,13 @@ def forward_displacement(
     out = (turn[:2] @ flat + constant[:2, None]) * follow.reshape(1, -1)
     if moved is not None:
         out += linear[:2] @ moved.reshape(3, -1)
-    return np.ascontiguousarray(out.reshape(2, *shape).transpose(1, 2, 0))
+    return cv2.merge([*out.reshape(2, *shape)])
 
 
 def invert(displacement: np.ndarray, *, iterations: int = ITERATIONS, reach: int = 3) -> np.ndarray:
     """Backward displacement `(rows, columns, 2)`, in cells, of a forward one: `B(y) = x - y` with `x + F(x) = y`.
+
+    `iterations` are the most; calm faces settle in a third of them.
 
     Each step is damped by the greatest stretch within `reach` cells (odd) of where it starts. Several patches may be
     stacked along the rows: each keeps to its own as long as nothing leaves its patch.
@@ -80,8 +83,11 @@ def invert(displacement: np.ndarray, *, iterations: int = ITERATIONS, reach: int
         error = cv2.remap(displacement, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         error += source
         error -= target
+        is_settled = cv2.norm(error, cv2.NORM_INF) < SETTLED_CELLS
         error *= damping
         source -= error
+        if is_settled:
+            break
     return source - target
 
 
@@ -102,5 +108,5 @@ def head_displacement(field: PortraitField, weights: np.ndarray, pose: HeadPose)
         rows, columns = field.face_window
         shape = (3, rows.stop - rows.start, columns.stop - columns.start)
         moved = (weights @ field.face_basis).reshape(shape)
-        out[rows, columns] += (pose.linear[:2] @ moved.reshape(3, -1)).reshape(2, *shape[1:]).transpose(1, 2, 0)
+        out[rows, columns] += cv2.merge([*(pose.linear[:2] @ moved.reshape(3, -1)).reshape(2, *shape[1:])])
     return out

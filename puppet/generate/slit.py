@@ -7,6 +7,7 @@ and what is between the edges is drawn by the slit's own interior (`eyes`, `mout
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,6 +30,7 @@ EDGE_OUT_PX = 0.66  # and lies so far out on the skin
 SOFTEN = np.array([0.25, 0.5, 0.25], np.float32)  # along rows and columns
 INSET_LIMIT = 0.35  # of the gap: no edge is drawn further in
 STATIONS = 256  # at which both edges are worked out for pixels to look up
+_SHARES = np.linspace(0, 1, STATIONS)
 BEYOND_PX = 1.0  # the first and the last one lie beyond the corners, where the edges have met
 LEAST_SLANT = 0.5  # steeper edges are as sharp as softening leaves them
 SMOOTH_PX = 7  # the inverse motion is known by cells, which would show as steps
@@ -261,18 +263,21 @@ class Edges:
     @classmethod
     def between(cls, upper: np.ndarray, lower: np.ndarray) -> Edges:
         """From both edges' points `(n, 2)` px, left to right in the image."""
-        corners = (upper[[0, -1]] + lower[[0, -1]]) / 2
-        centre, line = corners.mean(0), corners[1] - corners[0]
-        width = max(float(np.linalg.norm(line)), 1.0)
-        axes = np.array([[line[0], line[1]], [-line[1], line[0]]], np.float32) / width
+        left, right = (upper[0] + lower[0]) / 2, (upper[-1] + lower[-1]) / 2
+        centre, (x, y) = (left + right) / 2, right - left
+        width = max(math.hypot(x, y), 1.0)
+        axes = np.array([[x, y], [-y, x]], np.float32) / np.float32(width)
         upper, lower = (_spline((edge - centre) @ axes.T) for edge in (upper, lower))
-        low, high = min(upper[0, 0], lower[0, 0]) - BEYOND_PX, max(upper[:, 0].max(), lower[:, 0].max()) + BEYOND_PX
-        stations = np.linspace(low, high, STATIONS)
+        low = float(min(upper[0, 0], lower[0, 0])) - BEYOND_PX
+        high = float(max(upper[:, 0].max(), lower[:, 0].max())) + BEYOND_PX
+        stations = low + (high - low) * _SHARES
         top, bottom = _height(upper, stations), _height(lower, stations)
+        table = np.empty((STATIONS, 4), np.float32)
+        table[:, 0] = (top + bottom) / 2
         # Where the edges have crossed they press on each other: neither may show what lies between them.
-        columns = ((top + bottom) / 2, np.maximum(bottom - top, 0), *(_slant(edge, stations) for edge in (top, bottom)))
-        table = np.stack(columns, 1).astype(np.float32)
-        return cls(centre.astype(np.float32), axes, width, upper, lower, float(low), float(high), table)
+        table[:, 1] = np.maximum(bottom - top, 0)
+        table[:, 2:] = _slants(np.stack([top, bottom], 1), (high - low) / (STATIONS - 1))
+        return cls(centre.astype(np.float32), axes, width, upper, lower, low, high, table)
 
     def look_up(self, along: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The table's four columns at places along the line `(h, w)` px; beyond its ends they stay as they are."""
@@ -281,10 +286,11 @@ class Edges:
         return cv2.split(found)
 
 
-def _slant(heights: np.ndarray, stations: np.ndarray) -> np.ndarray:
-    """`(n,)` the cosine of the slope of heights known at stations, not under `LEAST_SLANT`."""
-    slope = (heights[2:] - heights[:-2]) / (stations[2] - stations[0])
-    slope = np.concatenate([slope[:1], slope, slope[-1:]])
+def _slants(heights: np.ndarray, step_px: float) -> np.ndarray:
+    """`(n, 2)` the cosine of the slope of heights known every `step_px`, not under `LEAST_SLANT`."""
+    slope = np.empty_like(heights)
+    slope[1:-1] = (heights[2:] - heights[:-2]) * (0.5 / step_px)
+    slope[0], slope[-1] = slope[1], slope[-2]
     return np.maximum(1 / np.sqrt(1 + slope * slope), LEAST_SLANT)
 
 
@@ -311,8 +317,8 @@ def _seam(edges: Edges, window: tuple[int, int, int, int]) -> _Seam:
     x0, y0, x1, y1 = window
     heights = np.concatenate([edges.upper, edges.lower]) @ edges.axes[:, 1] + edges.centre[1]
     tilt = abs(float(edges.axes[0, 1])) * (x1 - x0) / 2
-    first = int(np.clip(np.floor(heights.min() - BAND_PX - tilt), y0, y1 - 1)) - y0
-    last = int(np.clip(np.ceil(heights.max() + BAND_PX + tilt) + 1, y0 + first + 1, y1)) - y0
+    first = min(max(math.floor(heights.min() - BAND_PX - tilt), y0), y1 - 1) - y0
+    last = min(max(math.ceil(heights.max() + BAND_PX + tilt) + 1, y0 + first + 1), y1) - y0
     offset = np.array([x0, y0 + first], np.float32) - edges.centre
     along, across = (
         axis[0] * (np.arange(x1 - x0, dtype=np.float32) + offset[0])

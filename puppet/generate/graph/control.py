@@ -1,6 +1,6 @@
 """Control: the vector as weights of the portrait's actions and as a pose of its head.
 
-What `anatomy.weights_of`, `lids.close_lids`, `lips.part_lips` and `motion.head_pose` do.
+What `anatomy.weights_of`, `lids.Lids`, `lips.Lips` and `motion.head_pose` do.
 """
 
 from __future__ import annotations
