@@ -42,7 +42,7 @@ def build(
 def list_engines(
     cache: Annotated[Path | None, tyro.conf.arg(help="Folder of compiled engines.", metavar="FOLDER")] = None,
 ) -> int:
-    """Show which engines run here, and what is kept."""
+    """Show which engines run here, and what is kept: how long ago it was made and last used."""
     from engines.listing import print_backends, print_entries
 
     print_backends(survey())
@@ -53,7 +53,10 @@ def list_engines(
 def clean(
     cache: Annotated[Path | None, tyro.conf.arg(help="Folder of compiled engines.", metavar="FOLDER")] = None,
 ) -> int:
-    """Remove all kept engines; they are built again when needed."""
+    """Remove all kept engines; they are built again when needed.
+
+    What was not used for 30 days goes by itself, when the next engine is kept.
+    """
     folder = EngineCache(cache)
     print(f"{folder.clean()} engines removed from {folder.folder}")
     return 0

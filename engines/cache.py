@@ -3,6 +3,9 @@
 A library's own cache may leave the card, the driver, its version or the weights out of its key; ours has them all. An
 entry counts only when the side-car is there, repeats the key and its checksum fits the blob, so a half-written, cut,
 copied or edited entry is rebuilt, never run.
+
+Entries of library versions, weights or portraits that are gone are never asked for again: what was not used for
+`KEPT_UNUSED_DAYS` goes when the next one is written. A loaded engine does not need its entry any more.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import json
 import logging
 import os
 import platform
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +25,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 MAX_SIDE_CAR_BYTES = 1 << 20
+KEPT_UNUSED_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Entry:
     content: Mapping  # the side-car's JSON, empty where it is damaged
     size_bytes: int
     made_s: float  # Unix time
+    used_s: float  # the same, when it was last loaded or else made
 
     @property
     def blob_path(self) -> Path:
@@ -63,7 +69,10 @@ class Entry:
 
 
 class EngineCache:
-    """A folder of compiled engines. Several processes may use it at once: entries are replaced whole."""
+    """A folder of compiled engines. Several processes may use it at once: entries are replaced whole.
+
+    A blob's file time says when it was last used, its side-car's when it was made.
+    """
 
     def __init__(self, folder: str | Path | None = None):
         """`folder`: None is the user's cache folder of this system."""
@@ -87,6 +96,8 @@ class EngineCache:
             return self._rebuild(side_car, "made for something else")
         if content.get("sha256") != hashlib.sha256(blob).hexdigest():
             return self._rebuild(side_car, "damaged: its checksum differs")
+        with contextlib.suppress(OSError):  # a folder of another user's: read, and not ours to keep young
+            os.utime(side_car.with_suffix(".bin"))
         return blob, content.get("check", {})
 
     def put(self, key: CacheKey, blob: bytes, check: Mapping) -> None:
@@ -100,6 +111,8 @@ class EngineCache:
             _replace(side_car, json.dumps(content, indent=1).encode())
         except OSError as exc:
             log.warning("engine cache %s can't be written (%s): engines are built at every start.", self.folder, exc)
+            return
+        self._remove_unused()
 
     def drop(self, key: CacheKey) -> None:
         """Remove one entry, if it is there."""
@@ -112,9 +125,16 @@ class EngineCache:
                 content = _side_car(side_car)
             except (OSError, ValueError):
                 content = {}
-            blob = side_car.with_suffix(".bin")
-            size = blob.stat().st_size if blob.is_file() else 0
-            yield Entry(side_car, content, size, side_car.stat().st_mtime)
+            try:
+                made_s = side_car.stat().st_mtime
+            except OSError:  # removed by another process meanwhile
+                continue
+            try:
+                blob = side_car.with_suffix(".bin").stat()
+                size, used_s = blob.st_size, max(blob.st_mtime, made_s)
+            except OSError:
+                size, used_s = 0, made_s
+            yield Entry(side_car, content, size, made_s, used_s)
 
     def clean(self) -> int:
         """Remove all engines and leftovers of interrupted writes; the number of engines removed."""
@@ -123,6 +143,13 @@ class EngineCache:
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
         return count
+
+    def _remove_unused(self) -> None:
+        before_s = time.time() - KEPT_UNUSED_DAYS * 86400
+        for entry in self.entries():
+            if entry.used_s < before_s:
+                log.debug("cached engine %s was not used for %d days: removed.", entry.blob_path, KEPT_UNUSED_DAYS)
+                _remove(entry.path)
 
     def _rebuild(self, side_car: Path, why: str) -> None:
         log.warning("cached engine %s is %s. It is built anew.", side_car.with_suffix(".bin"), why)

@@ -27,20 +27,23 @@ def print_backends(attempts: Sequence[Attempt]) -> None:
 
 
 def print_entries(cache: EngineCache, *, now_s: float | None = None) -> None:
-    """One row each: what was compiled for what, how fast it was then, its size, age and error. `now_s` is Unix time."""
+    """One row each: what was compiled for what, how fast it was then, its size and error, how long ago it was made and
+    used. `now_s` is Unix time.
+    """
     entries = list(cache.entries())
     print(f"\n{cache.folder}: {len(entries)} engines, {sum(e.size_bytes for e in entries) / 1e6:.1f} MB")
     if not entries:
         return
-    titles = ("model", "backend", "precision", "device", "ms", "MB", "age", "error", "against")
-    table = _table(*titles, numbers=(4, 5, 6, 7))
+    titles = ("model", "backend", "precision", "device", "ms", "MB", "age", "used", "error", "against")
+    table = _table(*titles, numbers=(4, 5, 6, 7, 8))
     for entry in entries:
-        age = _age((time.time() if now_s is None else now_s) - entry.made_s)
+        now = time.time() if now_s is None else now_s
+        ages = [_age(now - then_s) for then_s in (entry.made_s, entry.used_s)]
         try:
             row = _row(entry)
         except (AttributeError, KeyError, TypeError, ValueError):  # another program's, or edited
             row = [entry.path.stem, "damaged", "", "", "", "", ""]
-        row[5:5] = [f"{entry.size_bytes / 1e6:.1f}", age]
+        row[5:5] = [f"{entry.size_bytes / 1e6:.1f}", *ages]
         table.add_row(*(Text(one_line(cell)) for cell in row))
     _print(table)
 

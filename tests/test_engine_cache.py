@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import logging
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -248,6 +250,37 @@ def test_a_folder_that_can_not_be_written_costs_a_warning_only(model, tmp_path, 
     engine = engines.load(model, backend="openvino", cache=EngineCache(in_the_way / "cache"))
     assert engine.run(ONE)["z"].shape == (1, 3)
     assert len([record for record in caplog.records if "can't be written" in record.message]) == 1
+
+
+def age(cache, key, days):
+    """As if it had been made and used so long ago."""
+    then_s = time.time() - days * 86400
+    for suffix in (".json", ".bin"):
+        os.utime(cache.folder / (key.file_stem + suffix), (then_s, then_s))
+
+
+def test_engines_that_nobody_used_for_long_go_when_one_is_kept(cache, caplog):
+    dead, rare, new = (dataclasses.replace(KEY, model_sha256=name) for name in ("dead", "rare", "new"))
+    for key in (dead, rare):
+        cache.put(key, b"blob", {})
+    for key in (dead, rare):
+        age(cache, key, days=40)
+    assert cache.get(rare) is not None
+    caplog.set_level(logging.DEBUG, logger="engines.cache")
+    cache.put(new, b"blob", {})
+    assert cache.get(dead) is None and cache.get(rare) is not None and cache.get(new) is not None
+    assert caplog.text.count("was not used for 30 days: removed") == 1
+    assert {path.stem for path in cache.folder.iterdir()} == {rare.file_stem, new.file_stem}
+
+
+def test_what_was_used_lately_stays_however_old_it_is(cache):
+    old, new = (dataclasses.replace(KEY, model_sha256=name) for name in ("old", "new"))
+    cache.put(old, b"blob", {})
+    age(cache, old, days=25)
+    cache.put(new, b"blob", {})
+    assert cache.get(old) is not None
+    (entry,) = [entry for entry in cache.entries() if entry.content["key"]["model_sha256"] == "old"]
+    assert time.time() - entry.made_s > 24 * 86400 and time.time() - entry.used_s < 3600
 
 
 def test_clean_removes_engines_and_leftovers(model, cache):

@@ -24,7 +24,7 @@ def test_build_list_clean(model, tmp_path, capsys):
     assert ["openvino", "cpu", "runs", "here"] in words
     row = next(row for row in words if row[:3] == ["commands.onnx", "openvino", "fp32"])
     assert "s" in row or "min" in row  # its age
-    assert words[words.index(row) - 1] == "model backend precision device ms MB age error against".split()
+    assert words[words.index(row) - 1] == "model backend precision device ms MB age used error against".split()
     assert main(["clean", "--cache", cache]) == 0
     assert "1 engines removed" in capsys.readouterr().out
 
