@@ -17,11 +17,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from puppet.errors import InputError
+from puppet.estimate import AuEstimator
 from puppet.generate.mouth import MouthPictures, mouth_light, skin_colour
+from puppet.track import Face
 from trainer.disk import written_whole
 from trainer.prepare import openness
 from trainer.teeth_looks import Look, LookPair, MouthReader, choose_frames, most_closed, read_box
-from trainer.teeth_row import Row, complete, drawn_white, gather, moved_by
+from trainer.teeth_row import Row, complete, drawn_white, gather, middle, moved_by
 from trainer.texture_pairs import Toolbox
 
 log = logging.getLogger(__name__)
@@ -61,8 +63,14 @@ def read_views(path: Path, landmarks_px: np.ndarray, part: tuple[float, float], 
         raise InputError(
             f"{path}: frame {first} can't be decoded a second time: expected a video that can be read anew."
         )
-    reader = MouthReader(tools.generator(frames[first], moved[first]), tools)
+    estimator = AuEstimator(learn_neutral=False)
+
+    def read_actions(landmarks_px: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        return estimator.estimate(Face(landmarks_px, size)).control
+
+    reader = MouthReader(tools.generator(frames[first], moved[first]), tools, read_actions)
     looks = reader.read({n: rgb for n, rgb in frames.items() if n != first}, moved)
+    estimator.close()
     skin = float(np.median([skin_in_light(frames[n], moved[n]) for n in frames if n != first] or [1.0]))
     return Views(looks, (frames[first], moved[first]), skin)
 
@@ -84,7 +92,7 @@ def as_bright_as(pictures: MouthPictures, skin: float, portrait_skin: float) -> 
 def lay_rows(pairs: list[LookPair], drawn: MouthPictures) -> MouthPictures | None:
     """The pictures with the rows that the looks show; None where they show no upper row."""
     density = drawn.px_per_cm
-    upper = _gathered([pair.upper for pair in pairs], pairs, density)
+    upper = _gathered([pair.upper for pair in pairs], pairs, density, lower_px=_lower_px(pairs))
     if upper is None:
         return None
     upper_picture, drop = complete(upper, drawn.upper, density)
@@ -134,13 +142,26 @@ def write_mouth(path: Path, pictures: MouthPictures, *, source: str) -> None:
         save_file(arrays, part, metadata)
 
 
+def _lower_px(pairs: list[LookPair]) -> float:
+    """How much lower the teeth go to show as much below the lip as they did: actions raise it less than it was seen."""
+    if not pairs:
+        return 0.0
+    weights = np.array([pair.upper.amount for pair in pairs])
+    return float(middle(np.array([[pair.lip_px] for pair in pairs]), weights)[0])
+
+
 def _gathered(
-    looks: list[Look], pairs: list[LookPair], density: float, *, usual_level: float | None = None
+    looks: list[Look],
+    pairs: list[LookPair],
+    density: float,
+    *,
+    lower_px: float = 0.0,
+    usual_level: float | None = None,
 ) -> Row | None:
     if len(looks) < _LEAST_LOOKS:
         return None
     turned, aside = [pair.turned_rad for pair in pairs], [pair.aside_rad for pair in pairs]
-    return gather(looks, turned, aside, density, usual_level=usual_level)
+    return gather(looks, turned, aside, density, lower_px=lower_px, usual_level=usual_level)
 
 
 def _below(pair: LookPair, upper_look_from_row: np.ndarray, upper: Row, px_per_cm: float) -> Look:

@@ -7,6 +7,7 @@ inner lips is not to be believed to the pixel: a rim is left out, and what is as
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +27,13 @@ _MOST_TURNED_RAD = 0.4
 _MOST_MISS = 0.06  # of the distance between the eyes: how far off the motion may be on average
 _MOST_FRAMES = 40
 _RIM_CM = 0.06  # not believed, along the tracked lips
+_LIP_MIDDLE = (82, 13, 312)  # of the upper lip's edge
 _LEAST_LIP_RED = 3.0  # steps of Lab's a: lips that are no redder than teeth can't be told by it
 _REACH = 1.5  # of the face's height: what is cut from the frames
 _MOST_BOX_PX = 1400
+
+
+ReadActions = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ class LookPair:
     """One frame's look at the upper and the lower layer.
 
     `lower_from_upper` `(2, 3)` leads from plane to plane, `turned_rad` is the head's angle to the camera's axis,
-    `aside_rad` its turn from where the closed mouth was seen.
+    `aside_rad` its turn from where the closed mouth was seen, `lip_px` how much lower in the upper plane the middle of
+    the upper lip's edge would be if the face's actions moved it, as in live use.
     """
 
     number: int
@@ -78,14 +84,19 @@ class LookPair:
     lower_from_upper: np.ndarray
     turned_rad: float
     aside_rad: float
+    lip_px: float
 
 
 class MouthReader:
     """Reads looks out of a video of a person whose closed mouth is known."""
 
-    def __init__(self, generator: Generator, tools: Toolbox) -> None:
-        """`generator` animates a frame of the video itself, with lips as closed as there is one."""
-        self._generator, self._tools = generator, tools
+    def __init__(self, generator: Generator, tools: Toolbox, read_actions: ReadActions) -> None:
+        """`generator` animates a frame of the video itself, with lips as closed as there is one.
+
+        `read_actions` says what a picture's face does `(SIZE,)`, by its landmarks and size (width, height).
+        """
+        self._generator, self._tools, self._read = generator, tools, read_actions
+        generator.set_baseline(read_actions(generator.canvas.landmarks_px, generator.canvas.size))
         self._own = weights_of(generator.baseline, facs.rest(), generator.anatomy)[: generator.anatomy.rig_count]
 
     def read(self, frames: dict[int, np.ndarray], landmarks_px: np.ndarray) -> list[LookPair]:
@@ -111,6 +122,7 @@ class MouthReader:
                 one.lower_from_upper,
                 one.turned_rad,
                 one.aside_rad,
+                one.lip_px,
             )
             for one in found
         ]
@@ -138,8 +150,13 @@ class MouthReader:
         planes = [self._flat(rgb, shade, landmarks_px, matrix) for matrix in (upper, lower)]
         if any(plane is None for plane in planes):
             return None
+        upper_from_frame = cv2.invertAffineTransform(upper)
+        lip = list(_LIP_MIDDLE)
+        driven = generator.weights_at(facs.clip(self._read(landmarks_px, generator.canvas.size)))
+        lower_by = (moved_landmarks(generator, driven, pose)[lip, :2] - landmarks_px[lip, :2]).mean(0)
         lower_from_upper = cv2.invertAffineTransform(lower) @ np.vstack([upper, [0, 0, 1]])
-        return _Unfolded(number, *planes, lower_from_upper, turned, aside)
+        lip_px = float(upper_from_frame[1, :2] @ lower_by)
+        return _Unfolded(number, *planes, lower_from_upper, turned, aside, lip_px)
 
     def _turned(self, rotation: np.ndarray) -> float:
         """Angle, rad, between the way the head looks and the camera's axis."""
@@ -198,6 +215,7 @@ class _Unfolded:
     lower_from_upper: np.ndarray
     turned_rad: float
     aside_rad: float
+    lip_px: float
 
 
 def _look(plane: _Plane, tooth_red: float, lip_red: float, level: float) -> Look:

@@ -60,11 +60,13 @@ def gather(
     aside_rad: list[float],
     px_per_cm: float,
     *,
+    lower_px: float = 0.0,
     usual_level: float | None = None,
 ) -> Row | None:
     """The row that looks show; None where they show too little of it.
 
-    `turned_rad` and `aside_rad` are the looks' (see `LookPair`), `usual_level` is the grey of known teeth.
+    `turned_rad` and `aside_rad` are the looks' (see `LookPair`), `lower_px` how much lower than where it was seen the
+    row is laid, `usual_level` the grey of known teeth.
     """
     amounts = np.array([look.amount for look in looks])
     frontal = np.exp(-((np.array(turned_rad) / _FRONTAL_RAD) ** 2))
@@ -82,11 +84,12 @@ def gather(
     centre = _centre(weights[best])
     ways = np.array([found[n][0] for n in used])
     places = ways[:, :, :2] @ centre + ways[:, :, 2] - centre
-    usual_way = _middle(
+    usual_way = middle(
         np.c_[ways[:, :, :2].reshape(-1, 4), places], np.exp(-((np.array(aside_rad)[used] / _ASIDE_RAD) ** 2))
     )
     linear = usual_way[:4].reshape(2, 2)
-    row_from_best = np.vstack([np.c_[linear, usual_way[4:] + centre - linear @ centre], [0, 0, 1]])
+    shift = usual_way[4:] + np.array([0.0, lower_px]) + centre - linear @ centre
+    row_from_best = np.vstack([np.c_[linear, shift], [0, 0, 1]])
     best_from_row = np.linalg.inv(row_from_best)
     matrices = [found[n][0] @ best_from_row if n in used else None for n in range(len(looks))]
     size = greys[best].shape[1::-1]
@@ -247,7 +250,7 @@ def _from_ends(first: int, last: int, width: int) -> np.ndarray:
     return np.maximum(np.minimum(columns - first, last - columns), 0)[None].astype(np.float32)
 
 
-def _middle(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def middle(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted median of each column of `values` `(N, C)`."""
     out = []
     for column in values.T:
