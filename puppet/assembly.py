@@ -109,16 +109,18 @@ def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
 def open_texture(options: Options) -> TextureNetworks | None:
     """The texture networks, for all portraits; None: motion alone.
 
-    By default lids alone are painted: that gains most, and costs nothing while the eyes are open.
+    By default lids alone are painted: that gains most, and costs nothing while the eyes are open. So it is with a
+    folder that has a person's teeth, which lose by being painted over; one without is for the mouth as well.
     """
     from puppet.generate.mouth import MOUTH_FILE
     from puppet.generate.painter import MODELS, TextureNetworks
 
     engine, device = options.engine.engine, options.engine.device
     choice, folder = options.portrait.texture, options.portrait.texture_models
-    has_teeth_alone = folder is not None and (folder / MOUTH_FILE).is_file() and not any(folder.glob("texture_*.onnx"))
-    if folder is not None and choice != "off" and not has_teeth_alone:
-        return TextureNetworks(engine=engine, device=device, folder=folder)
+    has_teeth = folder is not None and (folder / MOUTH_FILE).is_file()
+    if folder is not None and choice != "off" and (not has_teeth or any(folder.glob("texture_*.onnx"))):
+        regions = ("eye",) if choice == "auto" and has_teeth else ("mouth", "eye")
+        return TextureNetworks(engine=engine, device=device, folder=folder, regions=regions)
     if choice == "off" or (choice == "auto" and not any(MODELS.glob("texture_*.onnx"))):
         return None
     return TextureNetworks(engine=engine, device=device, regions=("eye",) if choice == "auto" else ("mouth", "eye"))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shutil
 from pathlib import Path
 
 import cv2
@@ -177,6 +178,15 @@ def test_a_folder_with_teeth_alone_shows_them_whatever_repaints(tmp_path, found,
     assert (networks is None) == (texture == "off")
     if networks is not None:
         networks.close()
+
+
+def test_teeth_are_painted_over_only_if_asked(tmp_path, found):
+    write_mouth(tmp_path / MOUTH_FILE, found, source="person.mp4")
+    for path in DEFAULT_PATH.parent.glob("texture_eye_*.onnx"):
+        shutil.copy(path, tmp_path)
+    open_texture(Options(portrait=PortraitOptions(texture_models=tmp_path))).close()
+    with pytest.raises(InputError, match=r"texture_mouth_portrait\.onnx is missing"):
+        open_texture(Options(portrait=PortraitOptions(texture="on", texture_models=tmp_path)))
 
 
 def test_a_folder_without_teeth_shows_the_packaged_ones(tmp_path):
