@@ -228,7 +228,7 @@ def mouth_light(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
         luminance = eyes @ np.array([0.3, 0.59, 0.11], np.float32)
         white = eyes[luminance >= np.percentile(luminance, 80)].mean(0)
     grey = white.mean()
-    bright = max(1.35 * grey, 1.05 * skin.mean())
+    bright = max(1.5 * grey, 1.17 * skin.mean())
     # The whites of painted and photographed eyes are often bluish from shade: teeth take more of the skin's warmth.
     tint = 0.75 + 0.1 * white / max(grey, 1.0) + 0.15 * skin / max(skin.mean(), 1.0)
     return np.clip(tint * bright / 255, 0.08, 1.0).astype(np.float32)
