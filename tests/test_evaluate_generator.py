@@ -37,9 +37,45 @@ def test_the_table_tells_the_gain_on_the_plain_warp_beside_the_gain_on_motion(ca
 
     print_table(summary({"a": {"mouth_l1": {"warp": 10.0, "motion": 8.0, "texture": 6.0}}}))
     header, _, row = capsys.readouterr().out.splitlines()
-    cells = dict(zip(header.split(" | "), row.split(" | "), strict=True))
+    cells = dict(zip(header.strip("| ").split(" | "), row.strip("| ").split(" | "), strict=True))
     assert cells["texture on warp"] == "+40.0 %, 1 of 1"
     assert cells["texture on motion"] == "+25.0 %, 1 of 1"
+
+
+def test_the_whole_face_stands_in_the_table_only_where_it_was_measured(capsys):
+    from trainer.evaluate_generator import print_table, summary
+
+    row = {"motion": 8.0, "texture": 6.0}
+    print_table(summary({"a": {"mouth_l1": row}}))
+    assert "whole" not in capsys.readouterr().out
+    print_table(summary({"a": {"mouth_l1": row | {"whole": 7.5}}}))
+    header, _, numbers = capsys.readouterr().out.splitlines()
+    cells = dict(zip(header.strip("| ").split(" | "), numbers.strip("| ").split(" | "), strict=True))
+    assert cells["whole on motion"] == "+6.2 %, 1 of 1"
+    assert cells["whole on texture"] == "-25.0 %, 0 of 1"
+
+
+def test_stills_of_people_kept_from_training_are_shown_to_each_other(tmp_path, astronaut):
+    import cv2
+
+    from trainer.evaluate_shots import of_held_out_stills
+    from trainer.readings import ActionReader
+    from trainer.split import is_held_out
+
+    held_out, trained_on = (
+        next(f"p{n}" for n in range(99) if is_held_out(f"p{n}") == wanted) for wanted in (True, False)
+    )
+    for person in (held_out, trained_on):
+        (tmp_path / person).mkdir()
+        for n in range(2):
+            cv2.imwrite(str(tmp_path / person / f"{n}.png"), np.roll(astronaut, 4 * n, 1)[..., ::-1])
+    (tmp_path / held_out / "broken.png").write_bytes(b"nothing")
+    sequences = list(of_held_out_stills(tmp_path, tmp_path, ActionReader()))
+    assert [s.name for s in sequences] == [f"{held_out}-0", f"{held_out}-1"]
+    for own, other in (sequences, sequences[::-1]):
+        (driver,) = own.drivers
+        np.testing.assert_array_equal(driver.rgb, other.portrait.rgb)
+        assert not own.is_closing.any()
 
 
 def test_a_sheet_needs_pictures_and_known_expressions(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,14 @@ def test_any_folder_becomes_shards_of_both_regions(prepared):
     example = next(read_shard(next(s for s in shards if "talk" in s.name), "mouth"))
     assert example.person == "anna"
     assert example.moved.shape[1:] == (96, 128, 5)
+
+
+def test_whole_faces_are_cut_when_asked_for(prepared):
+    config = replace(prepared, output=prepared.output.parent / "whole", regions=("face",), kinds=("clips",))
+    prepare(config)
+    (shard,) = find_shards(config.output)
+    assert list(read_shard(shard, "mouth")) == []
+    assert next(read_shard(shard, "face")).moved.shape[1:] == (144, 128, 5)
 
 
 def test_people_are_split_by_folder(prepared):

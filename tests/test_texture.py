@@ -1,6 +1,7 @@
 """The learned texture step: regions and their way back, and painting."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,10 @@ from puppet.generate.region import (
     ACTION_COUNT,
     ACTION_NAMES,
     EYE_SHAPE,
+    FACE_SHAPE,
     MOUTH_SHAPE,
+    SHAPES,
+    SLITS,
     RegionCrop,
     action_input,
     cut,
@@ -42,6 +46,22 @@ def motion_picture(*, shift=0, seed=0):
     depth = np.broadcast_to(np.arange(10, dtype=np.float32)[:, None], (10, 40))
     opening = Opening((100, 150, 140, 160), mask, depth, np.full((10, 40), 10, np.float32), np.zeros((10, 40)))
     return MotionPicture(rgb, dict.fromkeys(("mouth", "R", "L"), opening), CORNERS)
+
+
+def test_a_face_is_cut_between_the_outer_corners_of_its_eyes_with_every_opening_in_it():
+    crop = cut(motion_picture(), "face")
+    at = np.stack([CORNERS["R"][0], CORNERS["L"][0]]) @ crop.crop_from_frame[:, :2].T + crop.crop_from_frame[:, 2]
+    x, y = FACE_SHAPE.slit_centre
+    np.testing.assert_allclose(at, [[x - FACE_SHAPE.slit_width / 2, y], [x + FACE_SHAPE.slit_width / 2, y]], atol=1e-6)
+    picture = motion_picture()
+    eye = replace(picture.openings["R"], window=(70, 85, 110, 95))
+    only_mouth, both = (
+        cut(replace(picture, openings=picture.openings | {"R": own, "L": own}), "face").mask
+        for own in (picture.openings["mouth"], eye)
+    )
+    assert both[only_mouth > 0.99].min() > 0.99
+    assert both.sum() > 1.5 * only_mouth.sum()
+    assert cut(replace(picture, openings={"mouth": eye}), "face") is None
 
 
 @pytest.mark.parametrize(("slit", "shape"), [("mouth", MOUTH_SHAPE), ("R", EYE_SHAPE), ("L", EYE_SHAPE)])
@@ -116,7 +136,8 @@ def exported(tmp_path_factory):
     torch.manual_seed(0)
     small = TextureParams(near=8, middle=8, deep=8, style=4, rest_near=4)
     networks = {}
-    for region, shape, batch in (("mouth", MOUTH_SHAPE, 1), ("eye", EYE_SHAPE, 2)):
+    for region, shape in SHAPES.items():
+        batch = len(SLITS[region])
         network = RegionNetwork(small, shape).eval()
         network.painter.head.bias.data.fill_(3.0)
         export_onnx(network, shape, batch, folder / f"texture_{region}", {"licence": "none"})
@@ -169,6 +190,12 @@ def eyes(*, openness, shift=0):
         window = (x0, y0 - 10, x0 + 35, y0 - 10 + height)
         openings[side] = Opening(window, planes, planes, height * planes, 0 * planes)
     return MotionPicture(picture.rgb, openings, picture.corners)
+
+
+def test_a_whole_face_is_painted_as_soon_as_it_moves(exported):
+    step = TextureNetworks(folder=exported[0], engine="onnxruntime", regions=("face",)).prepare(motion_picture())
+    assert step.paint(motion_picture(), facs.rest()) == []
+    assert len(step.paint(motion_picture(shift=3), facs.rest())) == 1
 
 
 def test_exported_networks_say_what_torch_says(exported):

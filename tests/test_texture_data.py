@@ -5,10 +5,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from texture_shards import mouth_example
+from texture_shards import FACE_OPENINGS, face_example, mouth_example
 
 from puppet.errors import InputError
-from puppet.generate.region import ACTION_COUNT
+from puppet.generate.region import ACTION_COUNT, FACE_SHAPE
 
 pytest.importorskip("webdataset")
 
@@ -150,6 +150,22 @@ def test_an_answer_that_does_not_fit_is_left_out(tmp_path):
     own = mouth_example()
     write_shard(tmp_path / "train" / "a.tar", [own, replace(own, answer=255 - own.answer)])
     assert TextureData(find_shards(tmp_path), "mouth").left_out == 1
+
+
+def test_of_a_whole_face_the_mouth_is_hollowed_and_relit_but_never_the_eyes(tmp_path):
+    write_shard(tmp_path / "train" / "a.tar", [face_example(seed=n) for n in range(2)])
+    data = TextureData(find_shards(tmp_path), "face")
+    batch, group = data.plain([face_example()] * 16), np.arange(16)
+    before = (batch.moved.copy(), batch.answer.copy())
+    data._relight(batch, group)
+    data._hollow(batch, group)
+    (x, y), (rows, columns) = FACE_SHAPE.margin, FACE_OPENINGS["mouth"]
+    mouth = (slice(rows.start - y, rows.stop - y), slice(columns.start - x, columns.stop - x))
+    for now, then in zip((batch.moved, batch.answer), before, strict=True):
+        changed = (now != then).any((0, 1))
+        assert changed[mouth].all()
+        changed[mouth] = False
+        assert not changed.any()
 
 
 def test_unpaired_pictures_come_beside_the_batch(tmp_path):

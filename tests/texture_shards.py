@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from puppet.generate.region import ACTION_COUNT, MOUTH_SHAPE
+from puppet.generate.region import ACTION_COUNT, FACE_SHAPE, MOUTH_SHAPE
 from trainer.texture_shards import Example, WayBack
 
 SMALL = dict(near=8, middle=8, deep=8, style=4, rest_near=4)
+FACE_OPENINGS = {"eyes": (slice(36, 44), slice(30, 98)), "mouth": (slice(84, 104), slice(46, 82))}
 INSIDE = (slice(40, 56), slice(40, 90))
 
 
@@ -19,6 +20,17 @@ def mouth_example(person="anna", *, frames=1, seed=0, light=100, back=False):
     answer[:, *INSIDE] += light
     actions = rng.random((frames, ACTION_COUNT), np.float32)
     return Example("mouth", person, moved, rest, answer, actions, way_back(moved[0]) if back else None)
+
+
+def face_example(*, seed=0):
+    """A face that opens eyes and mouth; the answer is the moved picture."""
+    rng = np.random.default_rng(seed)
+    moved = rng.integers(60, 120, (1, FACE_SHAPE.height, FACE_SHAPE.width, 5), np.uint8)
+    moved[..., 3:] = 0
+    for opening in FACE_OPENINGS.values():
+        moved[:, *opening, 3:] = 255
+    rest = np.concatenate([moved[..., :3], np.zeros_like(moved[..., :1])], -1)
+    return Example("face", "anna", moved, rest, moved[..., :3].copy(), rng.random((1, ACTION_COUNT), np.float32))
 
 
 def way_back(moved):

@@ -2,15 +2,17 @@
 
 Columns of one run: `static` the untouched portrait; `warp` its pixels moved by one smooth field, lips and lids not
 parted and nothing drawn between them; `motion` the whole motion step, with teeth, eyeballs and lids; `texture` with the
-networks; `bound` motion with the truth itself wherever an opening is or was: the best that painting openings could do.
+networks; `whole`, where it is asked for, with one network of the whole face instead; `bound` motion with the truth
+itself wherever an opening is or was: the best that painting openings could do.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -26,11 +28,12 @@ from puppet.generate.generator import Generator
 from puppet.generate.motion import HeadPose, head_pose
 from puppet.generate.mouth import MouthPictures
 from puppet.generate.painter import MODELS, TextureNetworks
-from puppet.generate.region import EYE_SHAPE, MOUTH_SHAPE, RegionCrop, cut, sample
+from puppet.generate.region import EYE_SHAPE, MOUTH_SHAPE, PACKAGED, RegionCrop, cut, sample
 from puppet.generate.texture import MotionPicture
 from puppet.rig import LandmarkRig
 from puppet.smooth import Smoother
 from puppet.track import FaceTracker
+from trainer.evaluate_shots import Sequence, Shot, of_clip, of_held_out_stills
 from trainer.judges import (
     JUDGED,
     ActionJudge,
@@ -40,16 +43,20 @@ from trainer.judges import (
     peak_ratio,
     structure,
 )
-from trainer.prepare import cut_frames, openness, place_face
 from trainer.readings import ActionReader, actions_of
 from trainer.texture_pairs import Toolbox, iris_gaze, resting, solve_motion
-from trainer.tracking import clip
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("static", "warp", "motion", "texture", "bound")
-SHOWN = ("warp", "motion", "texture")
-COMPARED = (("motion", "warp"), ("texture", "warp"), ("texture", "motion"), ("bound", "motion"))
+COLUMNS = ("static", "warp", "motion", "texture", "whole", "bound")
+COMPARED = (
+    ("motion", "warp"),
+    ("texture", "warp"),
+    ("texture", "motion"),
+    ("whole", "motion"),
+    ("whole", "texture"),
+    ("bound", "motion"),
+)
 """Pairs of columns whose gain is told: the first on the second."""
 LESS_IS_BETTER = (
     *(
@@ -61,7 +68,6 @@ LESS_IS_BETTER = (
     "flicker_raw",
 )
 """`inside`: only where an opening is, or was in the portrait: what the texture step is there for."""
-_CLOSING = 0.75  # eyes lower than this share of the portrait's are closed or closing
 _STILL_FRAMES, _SETTLING_FRAMES, _CAMERA_NOISE, _CAMERA_FPS = 8, 6, 2.0, 30.0
 
 
@@ -71,20 +77,25 @@ class EvaluateConfig:
 
     clips: Path = Path("../shared/faces/val/clips")
     """Folder of clips."""
+    stills: Path | None = None
+    """Instead of clips: a folder of faces as `prepare` takes it, of which people that training keeps aside are shown
+    their own other stills."""
     judges_dir: Path = Path("../shared/judges")
     """Independent estimators."""
     cache_dir: Path = Path("data")
     """Where tracked landmarks are kept."""
     models: Path = MODELS
     """Folder of texture networks."""
-    regions: tuple[Literal["mouth", "eye"], ...] = ("mouth", "eye")
+    whole: Path | None = None
+    """Folder of a network of the whole face (`generator --region face`), to compare with those."""
+    regions: tuple[Literal["mouth", "eye"], ...] = PACKAGED
     """Which texture networks paint."""
     drive: Literal["actions", "landmarks"] = "actions"
     """What drives: the AU regressor's reading, or weights solved from landmarks (the generator alone is measured)."""
     frames: int = 20
     """Frames of each clip, evenly spread."""
     most_clips: int = 0
-    """Stop after this many clips; 0 is all."""
+    """Stop after this many clips, or stills; 0 is all."""
     flicker_every: int = 4
     """Flicker is measured on every so many clips."""
     output: Path = Path("runs/evaluate.json")
@@ -96,19 +107,17 @@ class EvaluateConfig:
 
 
 class _Stage:
-    """One portrait with and without the texture step."""
+    """One portrait without and with texture steps; `networks` by the column they serve."""
 
-    def __init__(
-        self, config: EvaluateConfig, tools: Toolbox, actions: ActionReader, networks: TextureNetworks
-    ) -> None:
-        self._config, self._tools, self.actions, self._networks = config, tools, actions, networks
+    def __init__(self, config: EvaluateConfig, tools: Toolbox, networks: dict[str, TextureNetworks]) -> None:
+        self._config, self._tools, self._networks = config, tools, networks
 
-    def set_portrait(self, rgb: np.ndarray, landmarks_px: np.ndarray) -> None:
-        self.generator: Generator = self._tools.generator(rgb, landmarks_px)
-        self._own = self.actions.still(landmarks_px, rgb.shape[1::-1])
+    def set_portrait(self, shot: Shot) -> None:
+        self.generator: Generator = self._tools.generator(shot.rgb, shot.landmarks_px)
+        self._own = shot.actions
         self.generator.set_baseline(self._own)
         self._rest = resting(self.generator)
-        self._painter = self._networks.prepare(self._rest)
+        self._painters = {column: own.prepare(self._rest) for column, own in self._networks.items()}
 
     def show(
         self, landmarks_px: np.ndarray, actions: np.ndarray
@@ -125,25 +134,26 @@ class _Stage:
         if self._config.drive == "actions":
             weights = self.generator.weights_at(control)
         warped = self.generator.warp(weights, pose)
-        moved, painted, picture = self._pictures(weights, pose, control)
+        shown, picture = self._pictures(weights, pose, control)
         crops = {slit: self._crop(picture, slit) for slit in ("mouth", "R", "L")}
-        return {"warp": warped, "motion": moved, "texture": painted}, crops
+        return {"warp": warped, **shown}, crops
 
     def live(self, control: np.ndarray) -> dict[str, np.ndarray]:
         """Pictures by column as in live use: all of the control `(SIZE,)` estimated and smoothed."""
         control = facs.clip(control)
         generator = self.generator
-        moved, painted, _ = self._pictures(generator.weights_at(control), head_pose(control, generator.field), control)
-        return {"motion": moved, "texture": painted}
+        return self._pictures(generator.weights_at(control), head_pose(control, generator.field), control)[0]
 
     def _pictures(
         self, weights: np.ndarray, pose: HeadPose, control: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, MotionPicture]:
+    ) -> tuple[dict[str, np.ndarray], MotionPicture]:
         picture = self.generator.move(weights, pose, control)
-        painted = picture.rgb.copy()
-        for patch in self._painter.paint(picture, control):
-            blend(painted, patch)
-        return picture.rgb, painted, picture
+        shown = {"motion": picture.rgb}
+        for column, painter in self._painters.items():
+            shown[column] = picture.rgb.copy()
+            for patch in painter.paint(picture, control):
+                blend(shown[column], patch)
+        return shown, picture
 
     def _crop(self, picture: MotionPicture, slit: str) -> RegionCrop | None:
         """The slit's crop; its mask is where an opening is now or was in the portrait, a little widened."""
@@ -161,33 +171,46 @@ def evaluate_generator(config: EvaluateConfig) -> None:
         InputError: no clips, no judges or no networks.
     """
     paths = sorted(p for p in config.clips.glob("*") if p.suffix in (".mp4", ".mov"))
-    if not paths:
+    if not paths and config.stills is None:
         raise InputError(f"no clips in {config.clips}: expected .mp4 files. Give their folder with --clips.")
     if config.dry_run:
-        print(f"would show {config.frames} frames of each of {len(paths)} clips, driven by {config.drive}")
+        what = f"{config.frames} frames of each of {len(paths)} clips" if config.stills is None else "stills"
+        print(f"would show {what}, driven by {config.drive}")
         return
-    tools, actions = Toolbox(LandmarkRig.load(), MouthPictures.load()), ActionReader()
-    stage = _Stage(config, tools, actions, TextureNetworks(folder=config.models, regions=config.regions))
+    networks = {"texture": TextureNetworks(folder=config.models, regions=config.regions)}
+    if config.whole is not None:
+        networks["whole"] = TextureNetworks(folder=config.whole, regions=("face",))
+    stage = _Stage(config, Toolbox(LandmarkRig.load(), MouthPictures.load()), networks)
     judges = (
         ActionJudge(config.judges_dir / "face_landmarker_v2_with_blendshapes.task"),
         IdentityJudge(config.judges_dir),
         PictureDistance(config.judges_dir / "squeezenet_v1.0.npz"),
     )
     rows = {}
-    for n, path in enumerate(progress(paths[: config.most_clips or None], description="evaluating")):
-        try:
-            rows[path.stem] = _clip(config, path, stage, *judges, with_flicker=n % config.flicker_every == 0)
-        except InputError as exc:
-            log.warning("left out %s: %s", path.stem, exc)
+    for n, sequence in enumerate(_sequences(config, paths)):
+        with_flicker = config.stills is None and n % config.flicker_every == 0
+        rows[sequence.name] = _measure(config, sequence, stage, *judges, with_flicker=with_flicker)
     table = summary(rows)
     config.output.parent.mkdir(parents=True, exist_ok=True)
     config.output.write_text(json.dumps({"summary": table, "clips": rows}, indent=1))
     print_table(table)
 
 
-def _clip(
+def _sequences(config: EvaluateConfig, paths: list[Path]) -> Iterator[Sequence]:
+    most, actions = config.most_clips or None, ActionReader()
+    if config.stills is not None:
+        yield from islice(of_held_out_stills(config.stills, config.cache_dir, actions), most)
+        return
+    for path in progress(paths[:most], description="evaluating"):
+        try:
+            yield of_clip(path, config.cache_dir, config.frames, actions)
+        except InputError as exc:
+            log.warning("left out %s: %s", path.stem, exc)
+
+
+def _measure(
     config: EvaluateConfig,
-    path: Path,
+    sequence: Sequence,
     stage: _Stage,
     actions: ActionJudge,
     identity: IdentityJudge,
@@ -195,73 +218,60 @@ def _clip(
     *,
     with_flicker: bool,
 ) -> dict[str, dict[str, float]]:
-    """Metric -> column -> mean over the clip's frames."""
-    matrix, numbers, points = place_face(clip(path, config.cache_dir), path)
-    eyes, mouth = openness(points)
-    unlike = np.abs(eyes - np.median(eyes)) / np.median(eyes) + 2 * mouth
-    first = int(np.flatnonzero(unlike <= np.percentile(unlike, 10))[0])
-    chosen = np.linspace(0, len(points) - 2, config.frames).astype(int)
-    shutting = np.flatnonzero(eyes[:-1] < _CLOSING * eyes[first])
-    chosen = np.unique(np.concatenate([chosen, shutting[:: max(1, len(shutting) // 3)][:4]]))
-    found = cut_frames(path, matrix, numbers[[first, *chosen]])
-    frames = {i: found[numbers[i]] for i in (first, *chosen) if numbers[i] in found}
-    chosen = np.array([i for i in chosen if i in frames])
-    stage.set_portrait(frames[first], points[first])
-    read = stage.actions.clip(points, frames[first].shape[1::-1])
-    own = identity.embed(frames[first], points[first])
+    """Metric -> column -> mean over the drivers."""
+    portrait = sequence.portrait
+    stage.set_portrait(portrait)
+    own = identity.embed(portrait.rgb, portrait.landmarks_px)
     values: dict[str, dict[str, list[float]]] = {}
     judged: dict[str, list[dict[str, float]]] = {name: [] for name in (*COLUMNS, "truth")}
+    shown: dict[str, np.ndarray] = {}
     sheet = []
-    for index in chosen:
-        truth = frames[index]
-        shown, crops = stage.show(points[index], read[index])
-        candidates = [frames[first], *(shown[column] for column in SHOWN)]
-        is_closing = eyes[index] < _CLOSING * eyes[first]
-        for name, numbers in _compare(candidates, truth, points[index], crops, is_closing, distance).items():
-            for column, number in zip(COLUMNS, numbers, strict=False):  # faces have no bound
+    for shot, is_closing, mouth in zip(sequence.drivers, sequence.is_closing, sequence.mouth_openness, strict=True):
+        truth, points = shot.rgb, shot.landmarks_px
+        shown, crops = stage.show(points, shot.actions)
+        candidates = {"static": portrait.rgb, **shown}
+        for name, numbers in _compare(candidates, truth, points, crops, is_closing, distance).items():
+            for column, number in numbers.items():
                 values.setdefault(name, {}).setdefault(column, []).append(number)
         for column, rgb in shown.items():
-            values.setdefault("identity", {}).setdefault(column, []).append(
-                float(own @ identity.embed(rgb, points[index]))
-            )
+            values.setdefault("identity", {}).setdefault(column, []).append(float(own @ identity.embed(rgb, points)))
         seen = {column: actions.judge(rgb) for column, rgb in (*shown.items(), ("truth", truth))}
         if all(s is not None for s in seen.values()):
             for column, s in seen.items():
                 judged[column].append(s)
-        is_telling = bool(is_closing) or mouth[index] > 0.1 or len(sheet) % 2 == 0
+        is_telling = bool(is_closing) or mouth > 0.1 or len(sheet) % 2 == 0
         if config.sheets is not None and len(sheet) < 8 and is_telling:
-            sheet.append(np.hstack([*candidates, truth]))
-    _draw(config, path, sheet)
+            sheet.append(np.hstack([*candidates.values(), truth]))
+    _draw(config, sequence.name, sheet)
     out = {name: {c: float(np.mean(v)) for c, v in columns.items()} for name, columns in values.items()}
     for au in JUDGED:
         told = np.array([j[au] for j in judged["truth"]])
         if len(told) > 4 and np.ptp(told) > 0.2:  # a clip in which nothing happens says nothing
             out[f"transfer_{au}"] = {
                 c: float(np.corrcoef([j[au] for j in judged[c]], told)[0, 1])
-                for c in SHOWN
+                for c in shown
                 if np.ptp([j[au] for j in judged[c]]) > 0
             }
     if with_flicker:
-        awake = chosen[np.argmax(eyes[chosen])]  # a still driver who does not blink
-        out |= _flicker(stage, frames[int(awake)])
+        out |= _flicker(stage, sequence.most_awake.rgb)  # a still driver who does not blink
     return out
 
 
 def _compare(
-    candidates: list[np.ndarray],
+    candidates: dict[str, np.ndarray],
     truth: np.ndarray,
     points: np.ndarray,
     cuts: dict[str, RegionCrop | None],
     is_closing: bool,
     distance: PictureDistance,
-) -> dict[str, list[float]]:
-    """Metric -> one number a candidate."""
+) -> dict[str, dict[str, float]]:
+    """Metric -> one number a candidate, and of crops the bound's."""
     low = np.clip(points[:, :2].min(0) - 8, 0, None).astype(int)
     high = points[:, :2].max(0).astype(int) + 8
     face = (slice(low[1], high[1]), slice(low[0], high[0]))
     out = {
-        "face_psnr": [peak_ratio(c[face], truth[face]) for c in candidates],
-        "face_ssim": [structure(c[face], truth[face]) for c in candidates],
+        "face_psnr": [peak_ratio(c[face], truth[face]) for c in candidates.values()],
+        "face_ssim": [structure(c[face], truth[face]) for c in candidates.values()],
     }
     for name, slits, shape in (("mouth", ("mouth",), MOUTH_SHAPE), ("eye", ("R", "L"), EYE_SHAPE)):
         if name == "eye" and not is_closing:
@@ -269,9 +279,9 @@ def _compare(
         for slit in slits:
             if (cut_here := cuts[slit]) is None:
                 continue
-            *crops, told = (sample(rgb, cut_here.crop_from_frame, shape) for rgb in (*candidates, truth))
+            *crops, told = (sample(rgb, cut_here.crop_from_frame, shape) for rgb in (*candidates.values(), truth))
             inside = cut_here.mask
-            moved = crops[SHOWN.index("motion") + 1].astype(np.float32)
+            moved = crops[list(candidates).index("motion")].astype(np.float32)
             crops = [*crops, np.round(moved + (told - moved) * inside[..., None]).astype(np.uint8), told]
             everywhere, within = distance.squeeze(crops[:-1], crops[-1], inside)
             numbers = {
@@ -288,7 +298,8 @@ def _compare(
             for key, values in numbers.items():
                 before = out.get(key)
                 out[key] = values if before is None else [(a + b) / 2 for a, b in zip(before, values, strict=True)]
-    return out
+    columns = (*candidates, "bound")
+    return {name: dict(zip(columns, values, strict=False)) for name, values in out.items()}  # faces have no bound
 
 
 def _flicker(stage: _Stage, rgb: np.ndarray) -> dict[str, dict[str, float]]:
@@ -298,9 +309,7 @@ def _flicker(stage: _Stage, rgb: np.ndarray) -> dict[str, dict[str, float]]:
     """
     rng, tracker, smoother = np.random.default_rng(0), FaceTracker(), Smoother()
     estimator = AuEstimator()
-    pictures: dict[str, dict[str, list[np.ndarray]]] = {
-        name: {column: [] for column in ("motion", "texture")} for name in ("flicker_raw", "flicker")
-    }
+    pictures: dict[str, dict[str, list[np.ndarray]]] = {"flicker_raw": {}, "flicker": {}}
     box = None
     for n in range(_SETTLING_FRAMES + _STILL_FRAMES):
         noisy = np.clip(rgb + rng.normal(0, _CAMERA_NOISE, rgb.shape), 0, 255).astype(np.uint8)
@@ -314,10 +323,10 @@ def _flicker(stage: _Stage, rgb: np.ndarray) -> dict[str, dict[str, float]]:
             continue
         raw, _ = stage.show(face.landmarks_px, actions_of(read))
         for name, shown in (("flicker_raw", raw), ("flicker", live)):
-            for column, rows in pictures[name].items():
-                rows.append(shown[column])
+            for column in live:
+                pictures[name].setdefault(column, []).append(shown[column])
     tracker.close()
-    if box is None or len(pictures["flicker"]["motion"]) < 3:
+    if box is None or len(pictures["flicker"].get("motion", ())) < 3:
         return {}
     left, top, right, bottom = (max(0, int(v)) for v in box)
 
@@ -356,15 +365,17 @@ def summary(rows: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str,
 
 def print_table(table: dict[str, dict[str, dict[str, float]]]) -> None:
     """Markdown: mean / median / worst clip of each column, then what one column gains on another in the mean."""
-    gains = [f"{better} on {worse}" for better, worse in COMPARED]
-    print("| " + " | ".join(["metric", *COLUMNS, *gains]) + " |")
-    print("|---" * (1 + len(COLUMNS) + len(gains)) + "|")
+    columns_shown = [c for c in COLUMNS if any(c in columns for columns in table.values())]
+    compared = [pair for pair in COMPARED if set(pair) <= set(columns_shown)]
+    gains = [f"{better} on {worse}" for better, worse in compared]
+    print("| " + " | ".join(["metric", *columns_shown, *gains]) + " |")
+    print("|---" * (1 + len(columns_shown) + len(gains)) + "|")
     for name, columns in table.items():
         cells = [name]
-        for column in COLUMNS:
+        for column in columns_shown:
             v = columns.get(column)
             cells.append(f"{v['mean']:.3f} / {v['median']:.3f} / {v['worst']:.3f}" if v else "")
-        for better, worse in COMPARED:
+        for better, worse in compared:
             if better not in columns or worse not in columns:
                 cells.append("")
                 continue
@@ -374,9 +385,9 @@ def print_table(table: dict[str, dict[str, dict[str, float]]]) -> None:
         print("| " + " | ".join(cells) + " |")
 
 
-def _draw(config: EvaluateConfig, path: Path, sheet: list[np.ndarray]) -> None:
+def _draw(config: EvaluateConfig, name: str, sheet: list[np.ndarray]) -> None:
     if config.sheets is None or not sheet:
         return
     config.sheets.mkdir(parents=True, exist_ok=True)
     picture = cv2.resize(np.vstack(sheet), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    cv2.imwrite(str(config.sheets / f"{path.stem}.png"), picture[..., ::-1])
+    cv2.imwrite(str(config.sheets / f"{name.replace(':', '-')}.png"), picture[..., ::-1])

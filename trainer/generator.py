@@ -48,8 +48,8 @@ class LossWeights:
 class GeneratorConfig:
     """Train a texture network on shards made by `python -m trainer prepare`."""
 
-    region: Literal["mouth", "eye"] = "mouth"
-    """Which network."""
+    region: Literal["mouth", "eye", "face"] = "mouth"
+    """Which network; `face` is for comparison, from shards of `prepare --regions face`."""
     data: Path = Path("data/texture")
     """Folder of shards."""
     run_dir: Path = Path("runs/texture")

@@ -16,6 +16,7 @@ from puppet.generate.generator import Generator
 from puppet.generate.motion import head_pose
 from puppet.generate.mouth import MouthPictures
 from puppet.generate.painter import MODELS, TextureNetworks
+from puppet.generate.region import PACKAGED
 from puppet.generate.texture import Patch
 from puppet.portrait import Portrait
 from puppet.rig import LandmarkRig
@@ -32,7 +33,7 @@ class InspectConfig:
     """Folder of sheets."""
     models: Path = MODELS
     """Folder of texture networks."""
-    regions: tuple[str, ...] = ("mouth", "eye")
+    regions: tuple[str, ...] = PACKAGED
     """Which networks paint."""
     dry_run: bool = False
     """Print what would be done and stop."""

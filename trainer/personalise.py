@@ -19,7 +19,7 @@ import numpy as np
 from puppet.errors import InputError
 from puppet.generate.mouth import MOUTH_FILE, MouthPictures
 from puppet.generate.painter import MODELS
-from puppet.generate.region import SHAPES
+from puppet.generate.region import PACKAGED
 from puppet.rig import LandmarkRig
 from trainer.face_sources import FaceReader, TrackedStill
 from trainer.faces_folder import FaceFile
@@ -57,7 +57,7 @@ def personalise(config: GeneratorConfig) -> Path:
         )
         return folder
     base = config.start or MODELS
-    params = {region: read_networks(base, region)[0] for region in SHAPES}
+    params = {region: read_networks(base, region)[0] for region in PACKAGED}
     if config.squeezenet is not None and not config.squeezenet.is_file():
         log.warning("no SqueezeNet weights at %s: trained without the perceptual term.", config.squeezenet)
         config = dataclasses.replace(config, squeezenet=None)

@@ -22,7 +22,7 @@ from rich.progress import Progress
 from puppet import facs
 from puppet.errors import InputError, PuppetError
 from puppet.generate.mouth import MouthPictures
-from puppet.generate.region import SLITS
+from puppet.generate.region import PACKAGED, REGION_OF
 from puppet.landmarks import STIFF
 from puppet.rig import LandmarkRig
 from trainer.disk import DiskError
@@ -37,7 +37,7 @@ from trainer.tracking import Clip
 log = logging.getLogger(__name__)
 
 _OPEN_MOUTH = 0.12  # inner lips this far apart, in mouth widths: teeth may show
-_MOST_OF_A_PERSON = 4  # stills of one person up to here are taken as one sitting
+MOST_OF_A_PERSON = 4  # stills of one person up to here are taken as one sitting
 _STILLS_PER_SHARD = 20
 _FRAME_REACH, _FRAME_PX = 2.8, 600  # a clip is cut to this many face heights and scaled to this size
 _EYES_OF_STILLS = 3  # every so many stills give their (unmoved) eyes
@@ -45,7 +45,6 @@ _BY_ACTIONS = 3  # every so many pairs of a clip's frames are driven as in live 
 _SHOWN_OF_SITTING = 8
 _UNLIKE_LIGHT, _LEAST_DETAIL = 0.4, 0.6
 _CLOSED_LIDS = 0.3  # share of sampled actions with closing lids, which stills hardly ever show
-_REGION_OF = {slit: region for region, slits in SLITS.items() for slit in slits}
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,8 @@ class PrepareConfig:
     """Two to four stills of one person shown to each other; more of them, in changing light; clips; stills closed and
     reopened; stills moved to another's actions and back, which only a cycle and a critic can learn from (`generator
     --unpaired`)."""
+    regions: tuple[Literal["mouth", "eye", "face"], ...] = PACKAGED
+    """What is cut out; `face` is the whole of it at a lower resolution, to compare with."""
     stills: int = 1200
     """Stills that are looked through for open mouths (about a third have one), and for `unpaired`, at most."""
     portraits: int = 2
@@ -93,7 +94,7 @@ class ExampleMaker:
     def __init__(self, config: PrepareConfig, *, pictures: MouthPictures | None = None) -> None:
         """`pictures` are the teeth that the motion step draws, None the packaged ones."""
         self.config = config
-        self.tools = Toolbox(LandmarkRig.load(), pictures or MouthPictures.load())
+        self.tools = Toolbox(LandmarkRig.load(), pictures or MouthPictures.load(), config.regions)
         self.reader = FaceReader(config.cache_dir)
         self.left_out: list[tuple[Path, str]] = []
         self.actions = ActionReader()
@@ -107,7 +108,7 @@ class ExampleMaker:
             for a, portrait in enumerate(own if len(own) > 1 else []):
                 generator = self.tools.generator(portrait.rgb, portrait.landmarks_px)
                 generator.set_baseline(controls[a])
-                yield from _examples(person, identity(generator, controls[a]))
+                yield from _examples(person, identity(generator, controls[a], self.tools))
                 for b, other in enumerate(own):
                     if a != b and portrait.rgb.shape == other.rgb.shape:
                         made = follow(generator, other.rgb, other.landmarks_px, controls[b], self.tools)
@@ -122,7 +123,7 @@ class ExampleMaker:
             control = self.actions.still(still.landmarks_px, still.size)
             made = reopen(still.rgb, still.landmarks_px, control, relax, self.tools)
             if n % _EYES_OF_STILLS:
-                made = {slit: sample for slit, sample in made.items() if slit == "mouth"}
+                made = {slit: sample for slit, sample in made.items() if slit not in ("R", "L")}
             yield from _examples(still.person, made)
 
     def of_unpaired(self, files: tuple[FaceFile, ...], rng: np.random.Generator) -> Iterator[Example]:
@@ -136,7 +137,7 @@ class ExampleMaker:
             made = there_and_back(still.rgb, still.landmarks_px, own, sampled, self.tools)
             for slit, (sample, back) in made.items():
                 planes = {name: value[None] for name, value in vars(sample).items()}
-                yield Example(_REGION_OF[slit], still.person, **planes, back=back)
+                yield Example(REGION_OF[slit], still.person, **planes, back=back)
 
     def of_clip(
         self,
@@ -168,7 +169,7 @@ class ExampleMaker:
             control = self.actions.still(landmarks_px, (rgb.shape[1], rgb.shape[0]))
             generator.set_baseline(control)
             rest = resting(generator)
-            yield from _examples(file.person, identity(generator, control))
+            yield from _examples(file.person, identity(generator, control, self.tools))
             for n, t in enumerate(own_targets):
                 if t in frames and t + 1 in frames:
                     both = [
@@ -274,8 +275,8 @@ def _jobs(config: PrepareConfig, files: list[FaceFile], maker: ExampleMaker) -> 
     people: dict[str, list[FaceFile]] = {}
     for file in stills:
         people.setdefault(file.person, []).append(file)
-    sittings = [own for own in people.values() if 1 < len(own) <= _MOST_OF_A_PERSON]
-    lots = [own for own in people.values() if len(own) > _MOST_OF_A_PERSON]
+    sittings = [own for own in people.values() if 1 < len(own) <= MOST_OF_A_PERSON]
+    lots = [own for own in people.values() if len(own) > MOST_OF_A_PERSON]
     mixed = [stills[i] for i in rng.permutation(len(stills))[: config.stills]]
     for folder, is_wanted in ((TRAIN, False), (HELD_OUT, True)):
         if "pairs" in config.kinds:
@@ -339,7 +340,7 @@ def _examples(person: str, *made: dict[str, Sample]) -> Iterator[Example]:
     for slit in made[0]:
         samples = [frame[slit] for frame in made if slit in frame]
         planes = {name: np.stack([getattr(s, name) for s in samples]) for name in vars(samples[0])}
-        yield Example(_REGION_OF[slit], person, **planes)
+        yield Example(REGION_OF[slit], person, **planes)
 
 
 def _read_left_out(folder: Path) -> dict[str, str]:

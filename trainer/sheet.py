@@ -11,6 +11,7 @@ import numpy as np
 from puppet import facs
 from puppet.errors import InputError, PortraitError
 from puppet.generate.painter import MODELS, TextureNetworks
+from puppet.generate.region import PACKAGED
 from puppet.input_file import pictures_in
 from puppet.picture import SUFFIXES
 from puppet.puppet import Puppet
@@ -35,7 +36,7 @@ class SheetConfig:
     """Picture to write."""
     models: Path = MODELS
     """Folder of texture networks."""
-    regions: tuple[str, ...] = ("mouth", "eye")
+    regions: tuple[str, ...] = PACKAGED
     """Which networks paint."""
     expressions: tuple[str, ...] = tuple(EXPRESSIONS)
     """Which expressions, of laugh, open, closed, wink, glance, frown."""

@@ -29,6 +29,7 @@ _MOST_MISFIT = 22.0
 _MOST_OF_SHARD, _MOST_HELD_OUT = 64, 1024
 _HOLLOW_SHARE = 0.35
 _CAVITY = np.array([36.0, 13.0, 12.0])
+_MOUTH_FROM_ROW = {"mouth": 0, "face": 56}  # of what a network sees; the openings above are eyes
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class TextureData:
         group[pairs[:, 1]] = group[pairs[:, 0]]
         batch = self._placed(batch, group)
         self._recolour((batch.moved, batch.rest, batch.answer), group)
-        if self.region == "mouth":
+        if self.region in _MOUTH_FROM_ROW:
             self._relight(batch, group)
             self._hollow(batch, group)
             batch = _mirrored(batch, (rng.random(size) < 0.5)[group])
@@ -244,9 +245,11 @@ class TextureData:
     def _relight(self, batch: Batch, group: np.ndarray) -> None:
         """Other light in mouths drawn from the rig, in the input alone and in place: how bright it draws is a guess."""
         light = self._rng.uniform(0.85, 1.4, len(batch.moved))[group]
-        for n in np.flatnonzero(batch.rest[:, 3].max((1, 2)) < 0.1):
-            inside = (batch.moved[n, :3] + 1) * light[n].astype(np.float32) - 1
-            batch.moved[n, :3] += (np.minimum(inside, 1) - batch.moved[n, :3]) * batch.moved[n, 3]
+        top = _MOUTH_FROM_ROW[self.region]
+        for n in np.flatnonzero(batch.rest[:, 3, top:].max((1, 2)) < 0.1):
+            drawn = batch.moved[n, :3, top:]
+            inside = (drawn + 1) * light[n].astype(np.float32) - 1
+            drawn += (np.minimum(inside, 1) - drawn) * batch.moved[n, 3, top:]
 
     def _hollow(self, batch: Batch, group: np.ndarray) -> None:
         """Make the lower part of some openings dark in input and answer, in place: what is hollow stays so.
@@ -257,11 +260,13 @@ class TextureData:
         is_hollow = (self._rng.random(size) < _HOLLOW_SHARE)[group]
         start = np.where(self._rng.random(size) < 0.2, -0.3, self._rng.uniform(0.15, 0.8, size))[group]
         dark = (self._rng.uniform(0.4, 1.6, (size, 1)) * _CAVITY)[group] / 127.5 - 1
+        top = _MOUTH_FROM_ROW[self.region]
         for n in np.flatnonzero(is_hollow):
-            mask, depth = batch.moved[n, 3], batch.moved[n, 4]
+            mask, depth = batch.moved[n, 3:, top:]
             share = np.clip((depth / np.maximum(mask, 1e-3) - start[n]) / 0.12, 0, 1) * mask
             for planes in (batch.moved, batch.answer):
-                planes[n, :3] += (dark[n, :, None, None].astype(np.float32) - planes[n, :3]) * share
+                drawn = planes[n, :3, top:]
+                drawn += (dark[n, :, None, None].astype(np.float32) - drawn) * share
 
     def _placed(self, batch: Batch, group: np.ndarray) -> Batch:
         """Crops a little turned, shifted and stretched, all planes alike: few people close their eyes for us, and a
@@ -342,6 +347,9 @@ def _misfit(example: Example) -> float:
 
 def _shown(example: Example) -> float:
     """How much opens or closes, as a share of the crop."""
+    if example.region == "face":
+        masks = (planes[..., 3].astype(np.float32) for planes in (example.moved, example.rest))
+        return float(np.abs(np.subtract(*masks)).mean()) / 255
     now, before = (float(planes[..., 3].mean()) / 255 for planes in (example.moved, example.rest))
     return max(now, abs(now - before)) if example.region == "mouth" else abs(now - before)
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from trainer.generator import LossWeights
     from trainer.squeezenet import SqueezeFeatures
 
-_ROUND_OPENING = {"mouth": (7, 5), "eye": (15, 9)}
+_ELSEWHERE = {"mouth": 0.0, "eye": 0.0, "face": 0.15}
+"""How far the rest of a crop counts as uncovered: beside the nose and between the brows a face folds."""
+_ROUND_OPENING = {"mouth": (7, 5), "eye": (15, 9), "face": (9, 5)}
 """Crop pixels (odd) by which what motion uncovers is widened and softened: the skin of a lid unfolds above the eye."""
 
 
@@ -159,7 +161,8 @@ def uncovered_by_motion(moved: Tensor, rest: Tensor, region: str) -> Tensor:
     """`(N, 1, h, w)` 0-1: where an opening is or was, and what it changes round it: what motion alone can't know."""
     widened, softened = _ROUND_OPENING[region]
     either = torch.maximum(moved[:, 3:4], rest[:, 3:4])
-    return F.avg_pool2d(F.max_pool2d(either, widened, 1, widened // 2), softened, 1, softened // 2)
+    near = F.avg_pool2d(F.max_pool2d(either, widened, 1, widened // 2), softened, 1, softened // 2)
+    return near.clamp(min=_ELSEWHERE[region])
 
 
 def _at(picture: Tensor, places: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from puppet.generate.canvas import frame_portrait
 from puppet.generate.generator import Generator
 from puppet.generate.motion import HeadPose
 from puppet.generate.mouth import MouthPictures
-from puppet.generate.region import ACTION_COUNT, SHAPES, SLITS, action_input, cut, sample
+from puppet.generate.region import ACTION_COUNT, PACKAGED, SHAPES, SLITS, action_input, cut, sample
 from puppet.generate.texture import MotionPicture
 from puppet.landmarks import FACE_COUNT, LEFT_IRIS, LIPS, OVAL, RIGHT_IRIS, STIFF
 from puppet.portrait import Portrait
@@ -33,7 +33,8 @@ _RIDGE_SHARES = {"AU26": 0.1, "upper_gap": 20.0, "lower_gap": 20.0, "seal": 20.0
 """Lips part by the jaw where they can: the drawn teeth follow it, and clenched teeth behind open lips look wrong."""
 _LOW, _HIGH = -1.0, 1.3  # weights: a smiling portrait relaxes, a strong laugh passes a FACS E
 _EYEBALL_RADIUS = 0.42  # of the eye's width, as the motion step moves the iris
-_SMOOTHING = 0.12  # of the mouth's width: over this what motion misses is spread
+_SMOOTHING = {"mouth": 0.12, "eye": 0.12, "face": 0.06}
+"""Share of a slit's width over which what motion misses is spread."""
 _LEAST_INSIDE = 0.9  # of a crop on the way back that the first crop must hold
 _MAX_MISS = 0.12  # of the distance between the eyes: a pair further off has been tracked wrongly
 
@@ -57,6 +58,7 @@ class Toolbox:
 
     rig: LandmarkRig
     pictures: MouthPictures
+    regions: tuple[str, ...] = PACKAGED
 
     def generator(self, rgb: np.ndarray, landmarks_px: np.ndarray, *, anatomy: Anatomy | None = None) -> Generator:
         canvas = frame_portrait(Portrait(rgb, landmarks_px, "portrait"), None)
@@ -135,7 +137,7 @@ def follow(
     miss = landmarks_px[:FACE_COUNT, :2] - at
     if np.linalg.norm(miss, axis=1).mean() > _MAX_MISS * generator.anatomy.ocular_px:
         return {}
-    return _samples(generator, picture, rgb, seen, at, miss, rest=rest, is_relit=is_relit)
+    return _samples(generator, picture, rgb, seen, at, miss, tools, rest=rest, is_relit=is_relit)
 
 
 def reopen(
@@ -158,7 +160,7 @@ def reopen(
     closed = _as_portrait(opened, picture, weights, closed_control, tools, rest_gap_px=0.0)
     result = closed.move(-weights, _still_pose(closed), facs.rest())
     nothing = np.zeros((FACE_COUNT, 2), np.float32)
-    return _samples(closed, result, rgb, opened.baseline, landmarks_px[:FACE_COUNT, :2], nothing)
+    return _samples(closed, result, rgb, opened.baseline, landmarks_px[:FACE_COUNT, :2], nothing, tools)
 
 
 def there_and_back(
@@ -178,9 +180,9 @@ def there_and_back(
     result = moved.move(-weights, _still_pose(moved), facs.rest())
     places, rest = moved.shown_positions(-weights, _still_pose(moved)), resting(own)
     out = {}
-    for region, slits in SLITS.items():
+    for region in tools.regions:
         shape = SHAPES[region]
-        for slit in slits:
+        for slit in SLITS[region]:
             there, portrait, back = cut(picture, slit), cut(rest, slit), cut(result, slit)
             if there is None or portrait is None or back is None:
                 continue
@@ -242,11 +244,12 @@ def _as_portrait(
     return portrait
 
 
-def identity(generator: Generator, control: np.ndarray) -> dict[str, Sample]:
+def identity(generator: Generator, control: np.ndarray, tools: Toolbox) -> dict[str, Sample]:
     """Samples of a portrait that does nothing: the answer is the portrait."""
     picture = resting(generator)
     nothing = np.zeros((FACE_COUNT, 2), np.float32)
-    return _samples(generator, picture, generator.canvas.still, control, generator.anatomy.points_px[:, :2], nothing)
+    at = generator.anatomy.points_px[:, :2]
+    return _samples(generator, picture, generator.canvas.still, control, at, nothing, tools)
 
 
 def _samples(
@@ -256,6 +259,7 @@ def _samples(
     control: np.ndarray,
     at: np.ndarray,
     miss: np.ndarray,
+    tools: Toolbox,
     *,
     rest: MotionPicture | None = None,
     is_relit: bool = False,
@@ -266,9 +270,9 @@ def _samples(
     """
     rest = resting(generator) if rest is None else rest
     out: dict[str, Sample] = {}
-    for region, slits in SLITS.items():
+    for region in tools.regions:
         shape = SHAPES[region]
-        for slit in slits:
+        for slit in SLITS[region]:
             crop, portrait = cut(picture, slit), cut(rest, slit)
             if crop is None or portrait is None:
                 continue
@@ -297,7 +301,7 @@ def _drawn(
     points = at @ crop_from_frame[:, :2].T + crop_from_frame[:, 2]
     near = np.all((points > -20) & (points < np.array([shape.width, shape.height]) + 20), 1)
     distance = ((here[:, None] - points[None, near]) ** 2).sum(-1)
-    kernel = np.exp(-distance / (2 * (_SMOOTHING * shape.slit_width) ** 2)) + 1e-9
+    kernel = np.exp(-distance / (2 * (_SMOOTHING[region] * shape.slit_width) ** 2)) + 1e-9
     shift = (kernel @ miss[near]) / kernel.sum(1, keepdims=True)
     shift = cv2.resize(shift.reshape(*columns.shape, 2).astype(np.float32), (shape.width, shape.height))
     columns, rows = np.meshgrid(np.arange(shape.width, dtype=np.float32), np.arange(shape.height, dtype=np.float32))

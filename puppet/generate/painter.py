@@ -16,7 +16,7 @@ import numpy as np
 
 import engines
 from puppet.errors import InputError
-from puppet.generate.region import SHAPES, SLITS, RegionCrop, RegionShape, action_input, cut, lay_back
+from puppet.generate.region import PACKAGED, SHAPES, SLITS, RegionCrop, RegionShape, action_input, cut, lay_back
 from puppet.generate.texture import MotionPicture, Patch
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -26,6 +26,7 @@ _PORTRAIT_INPUTS = {"rest": (None,) * 3}
 _PAINT_INPUTS = {"moved": (None,) * 3, "actions": (None,), "near": (None,) * 3, "deep": (None,) * 3, "style": (None,)}
 CLOSING_EYE = (0.1, 0.4)  # share of the portrait's own opening that a lid has covered
 OPENING_MOUTH_PX = (30.0, 150.0)  # of the crop's pixels
+MOVING_FACE = (0.3, 2.0)  # mean grey levels by which its crop differs from the portrait's
 LEAST_ATTENTION = 1.5 / 255  # under this a patch changes no grey level
 
 
@@ -43,7 +44,7 @@ class TextureNetworks:
         engine: str = "auto",
         device: str = "auto",
         folder: str | Path = MODELS,
-        regions: tuple[str, ...] = ("mouth", "eye"),
+        regions: tuple[str, ...] = PACKAGED,
         load: Callable[..., engines.Engine] | None = None,
     ) -> None:
         """`folder` has `texture_<region>_portrait.onnx` and `texture_<region>_paint.onnx` for each of `regions`.
@@ -95,7 +96,7 @@ class Memory:
     rest: list[RegionCrop]
 
     def amounts(self, region: str, crops: list[RegionCrop | None]) -> list[float]:
-        """How much of each crop is painted, 0-1: a mouth as far as it is open, eyes as far as they close.
+        """How much of each crop is painted, 0-1: a mouth as far as it is open, eyes as they close, a face that moved.
 
         Nothing of the portrait at rest. An open eye is the portrait's own: it is moved, never replaced.
         """
@@ -106,6 +107,8 @@ class Memory:
             elif region == "eye":
                 covered = 1 - float(crop.mask.sum()) / max(float(rest.mask.sum()), 1.0)
                 amounts.append(_ramp(covered, *CLOSING_EYE))
+            elif region == "face":
+                amounts.append(_ramp(float(cv2.absdiff(crop.rgb, rest.rgb).mean()), *MOVING_FACE))
             else:
                 amounts.append(_ramp(float(crop.mask.sum()), *OPENING_MOUTH_PX))
         return amounts

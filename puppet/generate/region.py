@@ -48,9 +48,15 @@ class RegionShape:
 
 MOUTH_SHAPE = RegionShape(128, 96, 52.0, (63.5, 36.0), margin=(16, 8))
 EYE_SHAPE = RegionShape(72, 48, 36.0, (35.5, 26.0))
-SHAPES = {"mouth": MOUTH_SHAPE, "eye": EYE_SHAPE}
-SLITS = {"mouth": ("mouth",), "eye": ("R", "L")}
-"""Slits of a motion picture that each network repaints."""
+FACE_SHAPE = RegionShape(128, 144, 72.0, (63.5, 40.0), margin=(8, 8))
+"""Brows to chin, for comparison with the others; its slit is the line between the outer corners of the eyes."""
+SHAPES = {"mouth": MOUTH_SHAPE, "eye": EYE_SHAPE, "face": FACE_SHAPE}
+SLITS = {"mouth": ("mouth",), "eye": ("R", "L"), "face": ("face",)}
+"""Slits of a motion picture that each network repaints; the face counts as one, in which all others open."""
+REGION_OF = {slit: region for region, slits in SLITS.items() for slit in slits}
+PACKAGED = ("mouth", "eye")
+"""Regions whose networks come along."""
+_OPENING_IN = {"mouth": ("mouth",), "R": ("R",), "L": ("L",), "face": ("mouth", "R", "L")}
 
 ACTION_NAMES = (*facs.INTENSITY_NAMES, *facs.GAZE_NAMES)
 """Columns of a network's `actions`, in order."""
@@ -78,13 +84,14 @@ class RegionCrop:
 
 
 def cut(picture: MotionPicture, slit: str) -> RegionCrop | None:
-    """The region round a slit ('mouth', 'R' or 'L'); None where the slit has left the picture or turned away."""
-    shape = MOUTH_SHAPE if slit == "mouth" else EYE_SHAPE
-    corners = picture.corners[slit]
-    if slit not in picture.openings or np.linalg.norm(corners[1] - corners[0]) < FEWEST_PX:
+    """The region round a slit of `REGION_OF`; None where the slit has left the picture or turned away."""
+    shape, inside = SHAPES[REGION_OF[slit]], _OPENING_IN[slit]
+    corners = _corners(picture, slit)
+    if any(name not in picture.openings for name in inside) or np.linalg.norm(corners[1] - corners[0]) < FEWEST_PX:
         return None
     crop_from_frame = region_frame(corners, shape, is_mirrored=slit == "L")
-    mask, depth = _opening_planes(picture.openings[slit], crop_from_frame, shape)
+    planes = [_opening_planes(picture.openings[name], crop_from_frame, shape) for name in inside]
+    mask, depth = (np.maximum.reduce(plane) for plane in zip(*planes, strict=True))
     return RegionCrop(crop_from_frame, sample(picture.rgb, crop_from_frame, shape), mask, depth)
 
 
@@ -176,6 +183,13 @@ def _footprint(
     low = np.maximum(np.floor(at.min(0)).astype(int), 0)
     high = np.minimum(np.ceil(at.max(0)).astype(int) + 1, (frame_shape[1], frame_shape[0]))
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+def _corners(picture: MotionPicture, slit: str) -> np.ndarray:
+    """`(2, 2)` px: a slit's corners; of the face the outer ones of the eyes."""
+    if slit == "face":
+        return np.stack([picture.corners["R"][0], picture.corners["L"][0]])
+    return picture.corners[slit]
 
 
 def _opening_planes(opening: Opening, crop_from_frame: np.ndarray, shape: RegionShape) -> tuple[np.ndarray, np.ndarray]:
