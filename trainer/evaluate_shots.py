@@ -14,7 +14,7 @@ from trainer.faces_folder import FaceFile, find_faces
 from trainer.prepare import MOST_OF_A_PERSON, cut_frames, openness, place_face
 from trainer.readings import ActionReader
 from trainer.split import is_held_out
-from trainer.tracking import clip
+from trainer.tracking import Clip, track_video
 
 _CLOSING = 0.75  # eyes lower than this share of the portrait's are closed or closing
 
@@ -62,7 +62,7 @@ def of_clip(path: Path, cache_dir: Path, count: int, actions: ActionReader) -> S
     Raises:
         InputError: no frame has a face.
     """
-    matrix, numbers, points = place_face(clip(path, cache_dir), path)
+    matrix, numbers, points = place_face(Clip(path.stem, track_video(path, cache_dir), {}), path)
     eyes, mouth = openness(points)
     unlike = np.abs(eyes - np.median(eyes)) / np.median(eyes) + 2 * mouth
     first = int(np.flatnonzero(unlike <= np.percentile(unlike, 10))[0])
