@@ -21,6 +21,7 @@ from tyro.conf import arg
 from puppet.errors import ConfigError
 
 Repeatable = tyro.conf.UseAppendAction[tuple[str, ...]]
+Texture = Literal["auto", "on", "off"]
 SINK_NAMES = ("virtualcam", "preview", "null")
 SIZE_LIMITS_PX = (64, 4096)
 
@@ -41,7 +42,7 @@ class PortraitOptions:
     ] = "auto"
     size: Annotated[str | None, _option("Published size.", "WxH", "portrait's aspect, short side 512")] = None
     texture: Annotated[
-        Literal["auto", "on", "off"],
+        Texture,
         _option("Networks repaint lids as they close (auto), mouths as well (on), or nothing.", default="auto"),
     ] = "auto"
     texture_models: Annotated[

@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from puppet.errors import InputError, PuppetError
 from puppet.input_file import kind_of, pictures_in
-from puppet.picture import SUFFIXES
+from puppet.picture import EXPECTED, SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def portrait_paths(target: str | None) -> list[Path]:
     if kind == "folder":
         return pictures_in(path, SUFFIXES)
     if kind == "missing":
-        raise InputError(f"--target {path}: no such file. Give a portrait (JPEG, PNG or WebP) or a folder of them.")
+        raise InputError(f"--target {path}: no such file. Give {EXPECTED} or a folder of them.")
     return [path]
 
 

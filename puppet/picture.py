@@ -24,7 +24,7 @@ _STRIP = 256
 """Rows converted at once: copies of a whole picture would take a gigabyte."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP")
-_EXPECTED = "a JPEG, PNG, WebP, AVIF or BMP picture"
+EXPECTED = "a JPEG, PNG, WebP, AVIF or BMP picture"
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     1: lambda rgb: rgb,
@@ -56,7 +56,7 @@ def decode(path: Path) -> np.ndarray:
     """
     from PIL import Image, UnidentifiedImageError
 
-    require_file(path, expected=_EXPECTED, max_bytes=MAX_BYTES)
+    require_file(path, expected=EXPECTED, max_bytes=MAX_BYTES)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of bombs (our own limit is lower and an error) and of odd metadata
@@ -121,5 +121,5 @@ def _no_picture(path: Path) -> str:
     with open(path, "rb") as file:
         head = file.read(12)
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
-        return f"{path} is a HEIC picture, which can't be read here: expected {_EXPECTED}. Save it as JPEG."
-    return f"{path} is not a picture: expected {_EXPECTED}."
+        return f"{path} is a HEIC picture, which can't be read here: expected {EXPECTED}. Save it as JPEG."
+    return f"{path} is not a picture: expected {EXPECTED}."

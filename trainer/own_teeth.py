@@ -17,11 +17,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from puppet.errors import InputError
-from puppet.estimate import AuEstimator
 from puppet.generate.mouth import MouthPictures, mouth_light, skin_colour
-from puppet.track import Face
 from trainer.disk import written_whole
 from trainer.prepare import openness
+from trainer.readings import ActionReader
 from trainer.teeth_looks import Look, LookPair, MouthReader, choose_frames, most_closed, read_box
 from trainer.teeth_row import Row, complete, drawn_white, gather, middle, moved_by
 from trainer.texture_pairs import Toolbox
@@ -29,7 +28,6 @@ from trainer.texture_pairs import Toolbox
 log = logging.getLogger(__name__)
 
 _BELOW_CM = 0.05  # lower teeth begin this far below the upper ones
-_LEAST_LOOKS = 2
 _LOWER_LIGHT = 0.8  # of the upper teeth's, where nobody saw the lower ones
 _BRIGHTEST = 99.5  # percentile of a row's pixels that the file can hold
 
@@ -63,14 +61,8 @@ def read_views(path: Path, landmarks_px: np.ndarray, part: tuple[float, float], 
         raise InputError(
             f"{path}: frame {first} can't be decoded a second time: expected a video that can be read anew."
         )
-    estimator = AuEstimator(learn_neutral=False)
-
-    def read_actions(landmarks_px: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        return estimator.estimate(Face(landmarks_px, size)).control
-
-    reader = MouthReader(tools.generator(frames[first], moved[first]), tools, read_actions)
+    reader = MouthReader(tools.generator(frames[first], moved[first]), tools, ActionReader().still)
     looks = reader.read({n: rgb for n, rgb in frames.items() if n != first}, moved)
-    estimator.close()
     skin = float(np.median([skin_in_light(frames[n], moved[n]) for n in frames if n != first] or [1.0]))
     return Views(looks, (frames[first], moved[first]), skin)
 
@@ -92,14 +84,14 @@ def as_bright_as(pictures: MouthPictures, skin: float, portrait_skin: float) -> 
 def lay_rows(pairs: list[LookPair], drawn: MouthPictures) -> MouthPictures | None:
     """The pictures with the rows that the looks show; None where they show no upper row."""
     density = drawn.px_per_cm
-    upper = _gathered([pair.upper for pair in pairs], pairs, density, lower_px=_lower_px(pairs))
+    upper = gather([pair.upper for pair in pairs], pairs, density, lower_px=_lower_px(pairs))
     if upper is None:
         return None
     upper_picture, drop = complete(upper, drawn.upper, density)
     below = [pair for pair, matrix in zip(pairs, upper.matrices, strict=True) if matrix is not None]
     ways = [matrix for matrix in upper.matrices if matrix is not None]
     looks = [_turned_over(_below(pair, way, upper, density)) for pair, way in zip(below, ways, strict=True)]
-    lower = _gathered(looks, below, density, usual_level=upper.level)
+    lower = gather(looks, below, density, usual_level=upper.level)
     if lower is not None:
         lower_picture = complete(lower, drawn.lower[::-1], density)[0][::-1]
     else:
@@ -148,20 +140,6 @@ def _lower_px(pairs: list[LookPair]) -> float:
         return 0.0
     weights = np.array([pair.upper.amount for pair in pairs])
     return float(middle(np.array([[pair.lip_px] for pair in pairs]), weights)[0])
-
-
-def _gathered(
-    looks: list[Look],
-    pairs: list[LookPair],
-    density: float,
-    *,
-    lower_px: float = 0.0,
-    usual_level: float | None = None,
-) -> Row | None:
-    if len(looks) < _LEAST_LOOKS:
-        return None
-    turned, aside = [pair.turned_rad for pair in pairs], [pair.aside_rad for pair in pairs]
-    return gather(looks, turned, aside, density, lower_px=lower_px, usual_level=usual_level)
 
 
 def _below(pair: LookPair, upper_look_from_row: np.ndarray, upper: Row, px_per_cm: float) -> Look:

@@ -32,7 +32,7 @@ from trainer.readings import ActionReader
 from trainer.split import is_held_out
 from trainer.texture_pairs import Sample, Toolbox, follow, identity, reopen, resting, there_and_back
 from trainer.texture_shards import HELD_OUT, TRAIN, Example, check_index, write_shard
-from trainer.tracking import Clip
+from trainer.tracking import Clip, frames_at
 
 log = logging.getLogger(__name__)
 
@@ -379,18 +379,11 @@ def place_face(tracked: Clip, path: Path) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def cut_frames(path: Path, matrix: np.ndarray, wanted: np.ndarray) -> dict[int, np.ndarray]:
     """Frames `wanted` of a clip, cut by `matrix` (see `place_face`), RGB."""
-    zoom, chosen, out = matrix[0, 0], {int(i) for i in wanted}, {}
-    video = cv2.VideoCapture(str(path))
-    for index in range(max(chosen) + 1):
-        if not video.grab():
-            break
-        if index in chosen:
-            bgr = video.retrieve()[1]
-            if zoom < 0.6:  # cv2.warpAffine does not filter when shrinking
-                bgr = cv2.GaussianBlur(bgr, (0, 0), 0.4 / zoom)
-            bgr = cv2.warpAffine(bgr, matrix, (_FRAME_PX, _FRAME_PX), borderMode=cv2.BORDER_REPLICATE)
-            out[index] = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    video.release()
+    zoom, out = matrix[0, 0], {}
+    for index, rgb in frames_at(path, wanted):
+        if zoom < 0.6:  # cv2.warpAffine does not filter when shrinking
+            rgb = cv2.GaussianBlur(rgb, (0, 0), 0.4 / zoom)
+        out[index] = cv2.warpAffine(rgb, matrix, (_FRAME_PX, _FRAME_PX), borderMode=cv2.BORDER_REPLICATE)
     return out
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,7 @@ from puppet.generate.generator import Generator
 from puppet.generate.mouth import mouth_light
 from puppet.landmarks import LOWER_INNER_LIP, LOWER_OUTER_LIP, UPPER_INNER_LIP, UPPER_OUTER_LIP
 from trainer.texture_pairs import Toolbox, moved_landmarks, solve_motion
+from trainer.tracking import frames_at
 
 OPEN = 0.12  # inner lips this far apart, in mouth widths
 _MOST_TURNED = 0.13  # of the distance between the eyes: how far a nose may stand aside from where the portrait's is
@@ -32,6 +34,9 @@ _LEAST_LIP_RED = 3.0  # steps of Lab's a: lips that are no redder than teeth can
 _REACH = 1.5  # of the face's height: what is cut from the frames
 _MOST_BOX_PX = 1400
 
+
+GREYS = np.array([0.3, 0.59, 0.11], np.float32)
+"""What red, green and blue count in a grey."""
 
 ReadActions = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
@@ -50,12 +55,12 @@ class Look:
     seen: np.ndarray
     tooth: np.ndarray
 
-    @property
+    @cached_property
     def grey(self) -> np.ndarray:
         """`(H, W)` float32."""
-        return self.rgb @ np.array([0.3, 0.59, 0.11], np.float32)
+        return self.rgb @ GREYS
 
-    @property
+    @cached_property
     def amount(self) -> float:
         """Pixels of teeth, times how sharp they are inside."""
         weight = self.seen * self.tooth
@@ -250,20 +255,15 @@ def read_box(path: Path, landmarks_px: np.ndarray, wanted: np.ndarray) -> tuple[
     known = landmarks_px[wanted]
     low, high = known[..., :2].min((0, 1)), known[..., :2].max((0, 1))
     margin = (_REACH - 1) / 2 * np.ptp(known[..., 1], 1).max()
-    video, chosen, out = cv2.VideoCapture(str(path)), set(wanted.tolist()), {}
-    size = np.array([video.get(cv2.CAP_PROP_FRAME_WIDTH), video.get(cv2.CAP_PROP_FRAME_HEIGHT)])
     x0, y0 = np.maximum(low - margin, 0).astype(int)
-    x1, y1 = np.minimum(high + margin, size).astype(int)
-    zoom = min(1.0, _MOST_BOX_PX / max(x1 - x0, y1 - y0))
-    for number in range(int(wanted.max()) + 1):
-        if not video.grab():
-            break
-        if number in chosen:
-            bgr = np.ascontiguousarray(video.retrieve()[1][y0:y1, x0:x1])
-            if zoom < 1:
-                bgr = cv2.resize(bgr, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
-            out[number] = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    video.release()
+    x1, y1 = (high + margin).astype(int)
+    zoom, out = 1.0, {}
+    for number, rgb in frames_at(path, wanted):
+        box = np.ascontiguousarray(rgb[y0:y1, x0:x1])
+        zoom = min(1.0, _MOST_BOX_PX / max(box.shape[:2]))
+        if zoom < 1:
+            box = cv2.resize(box, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+        out[number] = box
     moved = landmarks_px - np.array([x0, y0, 0], np.float32)
     return out, (moved * np.float32(zoom)).astype(np.float32)
 

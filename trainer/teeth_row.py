@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 
 from trainer.teeth_align import align
-from trainer.teeth_looks import Look
+from trainer.teeth_looks import GREYS, Look, LookPair
 
+_LEAST_LOOKS = 2
 _LEAST_AGREEMENT = 0.55  # correlation with the best look under which a look has been laid wrongly
 _MOST_BLENDED = 3  # looks that are averaged where the best one sees; more would be softer
 _FRONTAL_RAD = 0.25
@@ -28,7 +29,6 @@ _LEAST_CM2 = 0.2  # of teeth, for a row to be taken
 _LEAST_LEVEL = 0.5  # of the other row's grey: what is darker is no row of teeth
 _STEEPEST = 2  # rows a column that the edge of a row of teeth climbs
 _BEND = 0.03  # what each such row costs, in shares of the step from tooth to dark
-_GREYS = np.array([0.3, 0.59, 0.11], np.float32)
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ class Row:
 
 def gather(
     looks: list[Look],
-    turned_rad: list[float],
-    aside_rad: list[float],
+    pairs: list[LookPair],
     px_per_cm: float,
     *,
     lower_px: float = 0.0,
@@ -65,11 +64,14 @@ def gather(
 ) -> Row | None:
     """The row that looks show; None where they show too little of it.
 
-    `turned_rad` and `aside_rad` are the looks' (see `LookPair`), `lower_px` how much lower than where it was seen the
-    row is laid, `usual_level` the grey of known teeth.
+    `pairs` are the frames of the looks, `lower_px` how much lower than where it was seen the row is laid, `usual_level`
+    the grey of known teeth.
     """
+    if len(looks) < _LEAST_LOOKS:
+        return None
+    turned_rad, aside_rad = (np.array([getattr(pair, name) for pair in pairs]) for name in ("turned_rad", "aside_rad"))
     amounts = np.array([look.amount for look in looks])
-    frontal = np.exp(-((np.array(turned_rad) / _FRONTAL_RAD) ** 2))
+    frontal = np.exp(-((turned_rad / _FRONTAL_RAD) ** 2))
     best = int(np.argmax(amounts * frontal))
     if (looks[best].seen * looks[best].tooth).sum() < _LEAST_CM2 * px_per_cm**2:
         return None
@@ -84,9 +86,7 @@ def gather(
     centre = _centre(weights[best])
     ways = np.array([found[n][0] for n in used])
     places = ways[:, :, :2] @ centre + ways[:, :, 2] - centre
-    usual_way = middle(
-        np.c_[ways[:, :, :2].reshape(-1, 4), places], np.exp(-((np.array(aside_rad)[used] / _ASIDE_RAD) ** 2))
-    )
+    usual_way = middle(np.c_[ways[:, :, :2].reshape(-1, 4), places], np.exp(-((aside_rad[used] / _ASIDE_RAD) ** 2)))
     linear = usual_way[:4].reshape(2, 2)
     shift = usual_way[4:] + np.array([0.0, lower_px]) + centre - linear @ centre
     row_from_best = np.vstack([np.c_[linear, shift], [0, 0, 1]])
@@ -105,7 +105,7 @@ def gather(
     first = np.argsort(-quality)[:_MOST_BLENDED]
     rank = np.full(len(used), 1e-3)
     rank[first] = 1.0
-    grey = rgb @ _GREYS
+    grey = rgb @ GREYS
     level = float(np.median(grey[own][(seen[own] * tooth[own]) > 0.5]))
     if usual_level is not None and level < _LEAST_LEVEL * usual_level:
         return None
@@ -156,8 +156,8 @@ def complete(row: Row, drawn: np.ndarray, px_per_cm: float) -> tuple[np.ndarray,
         mask = known[:, part] > 0.5
         if mask.sum() > 20:
             theirs = mask & (_teeth_of(moved[:, part]) > 0.5)
-            drawn_grey = float((colours[:, part][theirs] @ _GREYS).mean()) if theirs.any() else np.inf
-            light[beyond] = np.clip((row.rgb[:, part][mask] @ _GREYS).mean() / max(drawn_grey, 1.0), 0.25, 1.1)
+            drawn_grey = float((colours[:, part][theirs] @ GREYS).mean()) if theirs.any() else np.inf
+            light[beyond] = np.clip((row.rgb[:, part][mask] @ GREYS).mean() / max(drawn_grey, 1.0), 0.25, 1.1)
     inside = np.zeros(width, np.float32)
     inside[first : last + 1] = 1
     ramp = round(0.12 * px_per_cm)
@@ -268,10 +268,10 @@ def _centre(weight: np.ndarray) -> np.ndarray:
 def _red(rgb: np.ndarray, level: float) -> np.ndarray:
     """`(H, W)` bool: much redder than most of what is as bright as teeth: lip or gum."""
     share = rgb[..., 0] / np.maximum(rgb.sum(-1), 1.0)
-    bright = rgb @ _GREYS > 0.6 * level
+    bright = rgb @ GREYS > 0.6 * level
     if not bright.any():
         return np.zeros(bright.shape, bool)
-    red = (share > np.median(share[bright]) + _RED) & (rgb @ _GREYS > 0.3 * level)
+    red = (share > np.median(share[bright]) + _RED) & (rgb @ GREYS > 0.3 * level)
     return cv2.dilate(cv2.morphologyEx(red.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3))), np.ones((3, 3))) > 0
 
 

@@ -140,6 +140,19 @@ def clips(folder: Path, cache_dir: Path) -> list[Clip]:
     return [clip(path, cache_dir) for path in progress(paths, description=f"tracking {folder.name}")]
 
 
+def frames_at(path: Path, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Number and RGB uint8 `(H, W, 3)` of those of the frames `wanted` that can be decoded, in their order."""
+    video, chosen = cv2.VideoCapture(str(path)), {int(number) for number in wanted}
+    try:
+        for number in range(max(chosen) + 1):
+            if not video.grab():
+                return
+            if number in chosen:
+                yield number, cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2RGB)
+    finally:
+        video.release()
+
+
 def _frames(path: Path) -> Iterator[np.ndarray]:
     video = cv2.VideoCapture(str(path))
     while True:

@@ -15,7 +15,8 @@ import numpy as np
 
 import engines
 from puppet.bench.clip import FPS, act_demo, shorten
-from puppet.bench.options import BenchOptions, Texture, parse
+from puppet.bench.options import BenchOptions, parse
+from puppet.config import Texture
 from puppet.demo import DURATION_S
 from puppet.errors import ConfigError, DeviceError, InputError
 from puppet.gallery import portrait_paths

@@ -12,8 +12,7 @@ import numpy as np
 
 from puppet import assembly, facs
 from puppet.bench.clip import FPS, LoopingClip
-from puppet.bench.options import Texture
-from puppet.config import DriverOptions, EngineOptions, Options, PortraitOptions
+from puppet.config import DriverOptions, EngineOptions, Options, PortraitOptions, Texture
 from puppet.gallery import portrait_paths
 from puppet.live import Show
 from puppet.perception import Perception, observe

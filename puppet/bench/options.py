@@ -6,16 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from tyro.conf import arg
 
 from puppet.config import parse_size
 from puppet.errors import ConfigError
-
-Texture = Literal["off", "auto", "on"]
-"""As the program's --texture: nothing is painted, lids, or mouths as well."""
 
 Repeatable = tyro.conf.UseAppendAction[tuple[str, ...]]
 

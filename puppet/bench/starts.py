@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from puppet.bench.options import Texture
+from puppet.config import Texture
 from puppet.errors import InputError
 from puppet.gallery import demo_portrait
 
