@@ -24,7 +24,7 @@ def build(
     models: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL.onnx")] = (),
     backend: Annotated[Backend, tyro.conf.arg(help="all: every one that runs here.")] = "auto",
     device: Annotated[str, tyro.conf.arg(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    precision: Annotated[Literal["fp32", "fp16", "bf16"], tyro.conf.arg(help="Of the arithmetic.")] = "fp32",
+    precision: Annotated[Literal["fp32", "fp16", "bf16", "auto"], tyro.conf.arg(help="Of the arithmetic.")] = "fp32",
     cache: Annotated[Path | None, tyro.conf.arg(help="Folder of compiled engines.", metavar="FOLDER")] = None,
 ) -> int:
     """Compile models, check them against the reference and keep them. Without MODEL: those of the puppet package."""

@@ -94,6 +94,8 @@ class EngineCache:
             return self._rebuild(side_car, f"unreadable: {exc}")
         if content.get("key") != key.as_json():
             return self._rebuild(side_car, "made for something else")
+        if "refused" in content:
+            return None
         if content.get("sha256") != hashlib.sha256(blob).hexdigest():
             return self._rebuild(side_car, "damaged: its checksum differs")
         with contextlib.suppress(OSError):  # a folder of another user's: read, and not ours to keep young
@@ -102,8 +104,11 @@ class EngineCache:
 
     def put(self, key: CacheKey, blob: bytes, check: Mapping) -> None:
         """Keep an engine that passed its check; where the folder can't be written, one warning and no entry."""
+        self._write(key, blob, {"check": dict(check)})
+
+    def _write(self, key: CacheKey, blob: bytes, more: Mapping) -> None:
         side_car = self.folder / f"{key.file_stem}.json"
-        content = {"key": key.as_json(), "sha256": hashlib.sha256(blob).hexdigest(), "check": dict(check)}
+        content = {"key": key.as_json(), "sha256": hashlib.sha256(blob).hexdigest(), **more}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             # The side-car last: without it there is no entry.
@@ -113,6 +118,18 @@ class EngineCache:
             log.warning("engine cache %s can't be written (%s): engines are built at every start.", self.folder, exc)
             return
         self._remove_unused()
+
+    def refusal(self, key: CacheKey) -> str | None:
+        """Why an engine was refused here before, None where it was not."""
+        try:
+            content = _side_car(self.folder / f"{key.file_stem}.json")
+        except (OSError, ValueError):
+            return None
+        return str(content["refused"]) if content.get("key") == key.as_json() and "refused" in content else None
+
+    def put_refusal(self, key: CacheKey, reason: str) -> None:
+        """Remember that an engine was refused, so that it is not built at every start."""
+        self._write(key, b"", {"refused": reason})
 
     def drop(self, key: CacheKey) -> None:
         """Remove one entry, if it is there."""

@@ -1,4 +1,4 @@
-"""The one error that engines raise, and how an error becomes one line."""
+"""The errors that engines raise (EngineError, RefusedError below it), and how an error becomes one line."""
 
 MAX_LINE = 1000
 """Characters of a message; what is longer loses its middle: the cause stands in front, the cure at the end."""
@@ -9,6 +9,10 @@ class EngineError(RuntimeError):
 
     def __str__(self) -> str:
         return one_line(super().__str__())
+
+
+class RefusedError(EngineError):
+    """An engine that was built and gave a wrong answer to the golden input."""
 
 
 def one_line(text: str, limit: int = MAX_LINE) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.errors import EngineError
+from engines.errors import EngineError, RefusedError
 from engines.model_file import ModelFile
 from engines.protocol import Engine, TensorSpec
 
@@ -100,7 +100,7 @@ def check(engine: Engine, golden: Golden, model: ModelFile) -> dict[str, object]
     """Run the golden input; the record that goes into the cache.
 
     Raises:
-        EngineError: an output is missing, misshapen, not finite, or further off than the tolerance.
+        RefusedError: an output is missing, misshapen, not finite, or further off than the tolerance.
     """
     precision = engine.info.precision
     tolerance = _tolerance(model, precision)
@@ -110,13 +110,13 @@ def check(engine: Engine, golden: Golden, model: ModelFile) -> dict[str, object]
         found = outputs.get(name)
         if found is None or found.shape != expected.shape:
             shape = "missing" if found is None else str(found.shape)
-            raise EngineError(f"refused: output {name!r} is {shape}: expected {expected.shape} as in {golden.source}.")
+            raise RefusedError(f"refused: output {name!r} is {shape}: expected {expected.shape} as in {golden.source}.")
         if not np.isfinite(found).all():
-            raise EngineError(f"refused: output {name!r} is not finite, against {golden.source}.")
+            raise RefusedError(f"refused: output {name!r} is not finite, against {golden.source}.")
         scale = max(1.0, float(np.abs(expected).max(initial=0.0)))
         worst = max(worst, float(np.abs(found.astype(np.float64) - expected).max(initial=0.0)) / scale)
         if worst > tolerance:
-            raise EngineError(
+            raise RefusedError(
                 f"refused: output {name!r} is off by {worst:.4f} of its range in {precision}: "
                 f"expected at most {tolerance:.4f}, against {golden.source}."
             )

@@ -59,7 +59,7 @@ def _row(entry: Entry) -> list[str]:
         str(fingerprint.get("device_name", key["device"])),
         f"{float(check['run_ms']):.2f}" if "run_ms" in check else "",
         f"{float(check['max_error']):.1e}" if "max_error" in check else "",
-        str(check.get("reference", "")),
+        "refused" if "refused" in entry.content else str(check.get("reference", "")),
     ]
 
 

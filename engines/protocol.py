@@ -11,6 +11,7 @@ import numpy as np
 from engines.errors import EngineError
 
 PRECISIONS = ("fp32", "fp16", "bf16")
+FULL = "fp32"
 
 
 Shapes = Mapping[str, tuple[int | None, ...]]

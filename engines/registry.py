@@ -15,10 +15,10 @@ from typing import Protocol
 from engines import golden
 from engines.cache import CacheKey, EngineCache
 from engines.devices import cuda_card
-from engines.errors import EngineError
+from engines.errors import EngineError, RefusedError
 from engines.model_file import ModelFile
 from engines.program import Program, as_file
-from engines.protocol import PRECISIONS, Engine, Placement, Shapes
+from engines.protocol import FULL, PRECISIONS, Engine, Placement, Shapes
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,11 @@ class Backend(Protocol):
         """Device name and capability, driver and library versions. Raises EngineError where the device is missing."""
         ...
 
+    @staticmethod
+    def fast_precision(device: str) -> str:
+        """The precision below fp32 that this device computes networks faster in, or "fp32" where there is none."""
+        ...
+
     def __call__(self, model: ModelFile | Program, placement: Placement, blob: bytes = b"") -> Engine:
         """Load `blob`, what `compiled` gave before, or compile the model where it is empty. Raises EngineError."""
         ...
@@ -80,7 +85,7 @@ def load(
     *,
     backend: str = "auto",
     device: str = "auto",
-    precision: str = "fp32",
+    precision: str = FULL,
     threads: int | None = None,
     shapes: Shapes | None = None,
     cache: EngineCache | None = None,
@@ -92,7 +97,8 @@ def load(
         model: path of an .onnx file, or a program, which runs in fp32 only.
         backend: a name in `BACKENDS`, or "auto": the first of `AUTO_ORDER` that works and answers rightly.
         device: "cpu", "cuda", "cuda:1", ...; "auto": the backend's own choice.
-        precision: "fp32", "fp16" or "bf16".
+        precision: "fp32", "fp16" or "bf16"; "auto": the lower one that the device is made for, where the model's answer
+            stays right in it, else fp32.
         threads: for one inference on a CPU; None: 1 for small models, else 2 (the tracker needs a core as well).
         shapes: sizes for dynamic axes of inputs, by name, None for an axis that stays as it is; fixed shapes compile to
             faster code.
@@ -102,13 +108,13 @@ def load(
     Raises:
         EngineError: a file that is missing, cut or foreign; an unknown name; no backend that works, with all reasons.
     """
-    if precision not in PRECISIONS:
-        raise EngineError(f"unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}.")
+    if precision not in ("auto", *PRECISIONS):
+        raise EngineError(f"unknown precision {precision!r}: expected one of {', '.join(('auto', *PRECISIONS))}.")
     if threads is not None and threads < 1:
         raise EngineError(f"{threads} threads: expected 1 or more.")
     if not isinstance(model, Program):
         model = ModelFile.read(model)
-    elif precision != "fp32":
+    elif precision != FULL:
         raise EngineError(f"{model.name} runs in fp32 only: {precision} was asked for.")
     threads = threads or (1 if model.input_elements < SMALL_INPUT else min(2, os.cpu_count() or 1))
     cache = cache or EngineCache()
@@ -120,7 +126,7 @@ def load(
             continue
         try:
             with _OPENING:
-                engine = _open(name, Placement(place, precision, threads, shapes or {}), model, cache)
+                engine = _open_in(precision, name, Placement(place, FULL, threads, shapes or {}), model, cache)
         except EngineError as exc:
             if backend != "auto":
                 raise
@@ -163,14 +169,29 @@ def backend_class(name: str, *, for_program: bool = False) -> Backend:
         raise EngineError(f"engine {name!r} is not installed ({exc}). Install it with: {INSTALL[name]}") from exc
 
 
-def _open(name: str, placement: Placement, model: ModelFile | Program, cache: EngineCache) -> Engine:
-    """An engine from the cache, or a new one that passed its check."""
+def _open_in(precision: str, name: str, placement: Placement, model: ModelFile | Program, cache: EngineCache) -> Engine:
+    """An engine in one precision; with "auto" in the device's fast one or, where that is refused, in full."""
+    if precision != "auto":
+        return _open(name, replace(placement, precision=precision), model, cache)
     _require_card(placement.device)
-    is_program = isinstance(model, Program)
-    backend = backend_class(name, for_program=is_program)
-    if (name, placement.device) == REFERENCE and not is_program and not golden.golden_path(model).exists():
-        return _measured(backend(model, placement))
-    key = CacheKey(
+    backend = backend_class(name)
+    if (fast := backend.fast_precision(placement.device)) != FULL:
+        faster = replace(placement, precision=fast)
+        reason = cache.refusal(_key(name, backend, faster, model))
+        if reason is None:
+            try:
+                return _open(name, faster, model, cache)
+            except RefusedError as exc:
+                reason = str(exc)
+                cache.put_refusal(_key(name, backend, faster, model), reason)
+            except EngineError as exc:
+                reason = str(exc)
+        log.debug("engine %s does not run %s in %s: %s", name, model.name, fast, reason)
+    return _open(name, placement, model, cache)
+
+
+def _key(name: str, backend: Backend, placement: Placement, model: ModelFile | Program) -> CacheKey:
+    return CacheKey(
         model=model.name,
         model_sha256=model.sha256,
         backend=name,
@@ -180,6 +201,16 @@ def _open(name: str, placement: Placement, model: ModelFile | Program, cache: En
         threads=placement.threads,
         fingerprint=backend.fingerprint(placement.device),
     )
+
+
+def _open(name: str, placement: Placement, model: ModelFile | Program, cache: EngineCache) -> Engine:
+    """An engine from the cache, or a new one that passed its check."""
+    _require_card(placement.device)
+    is_program = isinstance(model, Program)
+    backend = backend_class(name, for_program=is_program)
+    if (name, placement.device) == REFERENCE and not is_program and not golden.golden_path(model).exists():
+        return _measured(backend(model, placement))
+    key = _key(name, backend, placement, model)
     if (kept := cache.get(key)) is not None:
         try:
             return _measured(_made(name, backend, model, placement, cache, kept[0]))

@@ -52,6 +52,24 @@ class NearlyRightEngine(WrongEngine):
     error = 1e-4
 
 
+class CoarseEngine(WrongEngine):
+    """Right in fp32; has hardware for bf16, in which it answers `coarse_error` more than it should."""
+
+    coarse_error = 0.5
+
+    def __init__(self, model, placement, blob=b""):
+        super().__init__(model, placement, blob)
+        self.error = self.coarse_error if placement.precision == "bf16" else 0.0
+
+    @staticmethod
+    def fast_precision(device):
+        return "bf16"
+
+
+class FineEngine(CoarseEngine):
+    coarse_error = 1e-3
+
+
 class SilentEngine(WrongEngine):
     error = np.nan
 
@@ -117,6 +135,28 @@ def test_when_none_works_every_reason_is_given(model, cache, made_up, monkeypatc
     monkeypatch.setattr(registry, "AUTO_ORDER", (("made-up", "cpu"), ("openvino", "npu")))
     with pytest.raises(engines.EngineError, match=r"made-up on cpu: refused.*openvino on npu: OpenVINO has no device"):
         engines.load(model, cache=cache)
+
+
+def test_auto_precision_is_the_fast_one_where_it_answers_rightly(model, cache, made_up):
+    made_up(FineEngine)
+    assert engines.load(model, backend="made-up", precision="auto", cache=cache).info.precision == "bf16"
+    assert engines.load(model, backend="made-up", cache=cache).info.precision == "fp32"
+
+
+def test_auto_precision_is_full_where_the_fast_one_is_wrong_and_remembers_that(model, cache, made_up):
+    made_up(CoarseEngine)
+    for _ in range(3):
+        assert engines.load(model, backend="made-up", precision="auto", cache=cache).info.precision == "fp32"
+    assert CoarseEngine.built == 2  # once in each precision
+    assert sorted("refused" in entry.content for entry in cache.entries()) == [False, True]
+    with pytest.raises(engines.EngineError, match="in bf16"):  # asked for by name it is tried again
+        engines.load(model, backend="made-up", precision="bf16", cache=cache)
+
+
+def test_auto_precision_runs_on_every_backend_of_this_machine(model, cache):
+    for backend in ("openvino", "onnxruntime"):
+        engine = engines.load(model, backend=backend, precision="auto", cache=cache)
+        np.testing.assert_allclose(engine.run(ONE)["z"], ONE["x"] @ WEIGHT, atol=4 / 255)
 
 
 def test_a_model_may_ask_for_a_tighter_tolerance(tmp_path, cache, made_up):

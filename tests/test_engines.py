@@ -99,7 +99,7 @@ def test_weights_outside_the_file_are_refused(tmp_path):
     ("options", "message"),
     [
         ({"backend": "caffe"}, "unknown engine 'caffe': expected auto, "),
-        ({"precision": "int3"}, "unknown precision 'int3': expected one of fp32, fp16, bf16"),
+        ({"precision": "int3"}, "unknown precision 'int3': expected one of auto, fp32, fp16, bf16"),
         ({"threads": 0}, "0 threads: expected 1 or more"),
         ({"backend": "openvino", "device": "npu"}, "OpenVINO has no device 'npu': expected one of cpu"),
         ({"backend": "onnxruntime", "device": "rocm"}, "ONNX Runtime has no device 'rocm'"),

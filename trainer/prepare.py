@@ -25,6 +25,7 @@ from puppet.generate.mouth import MouthPictures
 from puppet.generate.region import PACKAGED, REGION_OF
 from puppet.landmarks import STIFF
 from puppet.rig import LandmarkRig
+from trainer.closed_eyes import CLOSED, WIDE, awaken, shut_control, unlike_light
 from trainer.disk import DiskError
 from trainer.face_sources import FaceReader, TrackedStill
 from trainer.faces_folder import FaceFile, find_faces
@@ -43,6 +44,9 @@ _FRAME_REACH, _FRAME_PX = 2.8, 600  # a clip is cut to this many face heights an
 _EYES_OF_STILLS = 3  # every so many stills give their (unmoved) eyes
 _BY_ACTIONS = 3  # every so many pairs of a clip's frames are driven as in live use, the others by their landmarks
 _SHOWN_OF_SITTING = 8
+_DONORS = 9  # other people's eyes that are tried in a face whose own are shut
+_LOOKED_AT = 3  # of them, of which the one in the most similar light lends its eyes
+_STILLS_PER_NIGHT = 60  # stills that lend each other their eyes
 _UNLIKE_LIGHT, _LEAST_DETAIL = 0.4, 0.6
 _CLOSED_LIDS = 0.3  # share of sampled actions with closing lids, which stills hardly ever show
 
@@ -58,19 +62,21 @@ class PrepareConfig:
     """Where tracked landmarks of clips are kept."""
     output: Path = Path("data/texture")
     """Folder of shards: train/ and held-out/ hold different people."""
-    kinds: tuple[Literal["pairs", "sittings", "clips", "stills", "unpaired"], ...] = (
+    kinds: tuple[Literal["pairs", "sittings", "clips", "stills", "sleepers", "unpaired"], ...] = (
         "pairs",
         "sittings",
         "clips",
         "stills",
+        "sleepers",
     )
-    """Two to four stills of one person shown to each other; more of them, in changing light; clips; stills closed and
-    reopened; stills moved to another's actions and back, which only a cycle and a critic can learn from (`generator
-    --unpaired`)."""
+    """Two to four stills of one person shown to each other; more of them, in changing light; clips; stills whose mouth
+    is closed and reopened; stills whose shut eyes are opened and shut again; stills moved to another's actions and
+    back, which only a cycle and a critic can learn from (`generator --unpaired`)."""
     regions: tuple[Literal["mouth", "eye", "face"], ...] = PACKAGED
     """What is cut out; `face` is the whole of it at a lower resolution, to compare with."""
     stills: int = 1200
-    """Stills that are looked through for open mouths (about a third have one), and for `unpaired`, at most."""
+    """Stills that are looked through for open mouths (about a third have one) and shut eyes (one in seventy), and for
+    `unpaired`, at most."""
     portraits: int = 2
     """Frames of a clip that serve as portraits."""
     targets: int = 120
@@ -125,6 +131,30 @@ class ExampleMaker:
             if n % _EYES_OF_STILLS:
                 made = {slit: sample for slit, sample in made.items() if slit not in ("R", "L")}
             yield from _examples(still.person, made)
+
+    def of_sleepers(self, files: tuple[FaceFile, ...], rng: np.random.Generator) -> Iterator[Example]:
+        """Shut eyes, opened with the eyes of others and shut again, as lids by actions and as by landmarks."""
+        stills = self._stills(files)
+        if not stills:
+            return
+        eyes, _ = openness(np.stack([still.landmarks_px for still in stills]))
+        donors = [still for still, height in zip(stills, eyes, strict=True) if WIDE[0] < height < WIDE[1]]
+        for still, height in zip(stills, eyes, strict=True):
+            if height > CLOSED or not donors:
+                continue
+            read = self.actions.still(still.landmarks_px, still.size)
+            for n in range(_DONORS):
+                some = [donors[k] for k in rng.integers(len(donors), size=_LOOKED_AT)]
+                donor = min(some, key=lambda one: unlike_light(still, one))
+                awake = awaken(still, donor, self.tools)
+                generator = self.tools.generator(awake.rgb, awake.landmarks_px)
+                control = shut_control(read, still.landmarks_px, awake.landmarks_px)
+                generator.set_baseline(shut_control(read, awake.landmarks_px, awake.landmarks_px))
+                by_actions = n % _BY_ACTIONS > 0
+                made = follow(generator, still.rgb, still.landmarks_px, control, self.tools, by_actions=by_actions)
+                made = {slit: sample for slit, sample in made.items() if REGION_OF[slit] == "eye"}
+                if made:
+                    yield from _examples(still.person, made)
 
     def of_unpaired(self, files: tuple[FaceFile, ...], rng: np.random.Generator) -> Iterator[Example]:
         """Stills that do what another one shows, and their way back."""
@@ -295,6 +325,9 @@ def _jobs(config: PrepareConfig, files: list[FaceFile], maker: ExampleMaker) -> 
                     name = f"{folder}/clip-{_shard_name(file.path, config.faces_dir)}"
                     yield _Job(name, (file,), lambda r, file=file: maker.of_clip(file, r))
         own = [file for file in mixed if is_held_out(file.person) == is_wanted]
+        for n in range(0, len(own) if "sleepers" in config.kinds else 0, _STILLS_PER_NIGHT):
+            block = tuple(own[n : n + _STILLS_PER_NIGHT])
+            yield _Job(f"{folder}/sleepers-{n:05d}", block, lambda r, block=block: maker.of_sleepers(block, r))
         for n in range(0, len(own), _STILLS_PER_SHARD):
             block = tuple(own[n : n + _STILLS_PER_SHARD])
             if "stills" in config.kinds:

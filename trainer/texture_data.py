@@ -29,6 +29,9 @@ _MOST_MISFIT = 22.0
 _MOST_OF_SHARD, _MOST_HELD_OUT = 64, 1024
 _HOLLOW_SHARE = 0.35
 _CAVITY = np.array([36.0, 13.0, 12.0])
+_AT_REST = {"mouth": 0.3, "eye": 0.05, "face": 0.3}
+"""How often an example in which nothing opens or closes is drawn, against 1 more for one that shows most. Eyes are
+painted as lids close, and not at all before (`puppet.generate.painter`)."""
 _MOUTH_FROM_ROW = {"mouth": 0, "face": 56}  # of what a network sees; the openings above are eyes
 
 
@@ -356,7 +359,7 @@ def _shown(example: Example) -> float:
 
 def _interest(example: Example, usual: float) -> float:
     """How often an example is drawn: what opens or closes most is the most instructive."""
-    return 0.3 + min(_shown(example) / usual, 1)
+    return _AT_REST[example.region] + min(_shown(example) / usual, 1)
 
 
 def _evened(weight: np.ndarray, person: np.ndarray) -> np.ndarray:

@@ -155,10 +155,10 @@ def reopen(
     closed_control[: facs.INTENSITY_COUNT] *= relax
     closed_control[facs.INDEX["AU25"]] = 0
     weights = opened.weights_at(closed_control)
-    still = _still_pose(opened)
+    still = still_pose(opened)
     picture = opened.move(weights, still, facs.rest())
     closed = _as_portrait(opened, picture, weights, closed_control, tools, rest_gap_px=0.0)
-    result = closed.move(-weights, _still_pose(closed), facs.rest())
+    result = closed.move(-weights, still_pose(closed), facs.rest())
     nothing = np.zeros((FACE_COUNT, 2), np.float32)
     return _samples(closed, result, rgb, opened.baseline, landmarks_px[:FACE_COUNT, :2], nothing, tools)
 
@@ -175,10 +175,10 @@ def there_and_back(
     own.set_baseline(control)
     sampled = facs.clip(sampled)
     weights = own.weights_at(sampled)
-    picture = own.move(weights, _still_pose(own), sampled)
+    picture = own.move(weights, still_pose(own), sampled)
     moved = _as_portrait(own, picture, weights, sampled, tools)
-    result = moved.move(-weights, _still_pose(moved), facs.rest())
-    places, rest = moved.shown_positions(-weights, _still_pose(moved)), resting(own)
+    result = moved.move(-weights, still_pose(moved), facs.rest())
+    places, rest = moved.shown_positions(-weights, still_pose(moved)), resting(own)
     out = {}
     for region in tools.regions:
         shape = SHAPES[region]
@@ -217,7 +217,7 @@ def there_and_back(
     return out
 
 
-def _still_pose(generator: Generator) -> HeadPose:
+def still_pose(generator: Generator) -> HeadPose:
     return HeadPose(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), generator.field.pivot_px)
 
 
@@ -232,7 +232,7 @@ def _as_portrait(
 ) -> Generator:
     """A moved picture as a portrait of its own; `rest_gap_px` None takes the gap that its lips have."""
     points = generator.canvas.landmarks_px.copy()
-    points[:FACE_COUNT, :2] = moved_landmarks(generator, weights, _still_pose(generator))[:, :2]
+    points[:FACE_COUNT, :2] = moved_landmarks(generator, weights, still_pose(generator))[:, :2]
     # Fitted anew, as any portrait is, but with the actions that moved it: the way back is exact.
     refitted = read_anatomy(points, tools.rig)
     depth = refitted.points_px.copy()

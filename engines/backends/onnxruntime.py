@@ -11,7 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 from engines.devices import cuda_card
 from engines.errors import EngineError
 from engines.model_file import ModelFile
-from engines.protocol import EngineInfo, Placement, TensorSpec, contiguous_inputs, with_shapes
+from engines.protocol import FULL, EngineInfo, Placement, TensorSpec, contiguous_inputs, with_shapes
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool"}
@@ -74,6 +74,11 @@ class OnnxRuntimeEngine:
             card = cuda_card(device)
             about |= {"device_name": card.name, "capability": card.capability, "driver": card.driver}
         return about
+
+    @staticmethod
+    def fast_precision(device: str) -> str:
+        """Always fp32: ONNX Runtime computes a file in the types that it is written in."""
+        return FULL
 
     def compiled(self) -> bytes:
         return b""

@@ -10,7 +10,7 @@ import openvino
 
 from engines.errors import EngineError
 from engines.model_file import ModelFile
-from engines.protocol import EngineInfo, Placement, Shapes, TensorSpec, contiguous_inputs, with_shapes
+from engines.protocol import FULL, EngineInfo, Placement, Shapes, TensorSpec, contiguous_inputs, with_shapes
 
 _VERSION = openvino.__version__.split("-")[0]
 _FAILURES = (RuntimeError, ValueError, TypeError)  # ValueError: names that are no UTF-8, its own messages too
@@ -71,6 +71,12 @@ class OpenVinoEngine:
             "device_name": str(core.get_property(device.upper(), "FULL_DEVICE_NAME")).strip(),
             "capability": " ".join(core.get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")),
         }
+
+    @staticmethod
+    def fast_precision(device: str) -> str:
+        """bf16 on processors that have instructions for it (AVX512_BF16, AMX)."""
+        can = openvino.Core().get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")
+        return "bf16" if device == "cpu" and "BF16" in can else FULL
 
     def compiled(self) -> bytes:
         return self._compiled.export_model().getvalue()

@@ -24,7 +24,7 @@ from engines.errors import EngineError
 from engines.model_file import ModelFile
 from engines.onnx_module import OnnxModule
 from engines.program import Program
-from engines.protocol import EngineInfo, Placement, TensorSpec, contiguous_inputs, with_shapes
+from engines.protocol import FULL, EngineInfo, Placement, TensorSpec, contiguous_inputs, with_shapes
 from engines.recorded import RecordedModule
 from engines.typed import Typed
 from engines.whole_graph import left_over
@@ -62,6 +62,11 @@ class TensorRtEngine:
             "capability": card.capability,
             "driver": card.driver,
         }
+
+    @staticmethod
+    def fast_precision(device: str) -> str:
+        """Always fp32: no card has been measured."""
+        return FULL
 
     def compiled(self) -> bytes:
         return self._blob

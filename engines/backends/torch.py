@@ -19,7 +19,7 @@ from engines.errors import EngineError
 from engines.model_file import ModelFile
 from engines.onnx_module import OnnxModule, reading
 from engines.program import Program
-from engines.protocol import EngineInfo, Placement, TensorSpec, contiguous_inputs, with_shapes
+from engines.protocol import FULL, EngineInfo, Placement, TensorSpec, contiguous_inputs, with_shapes
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -57,6 +57,11 @@ class TorchEngine:
             "capability": card.capability,
             "driver": card.driver,
         }
+
+    @staticmethod
+    def fast_precision(device: str) -> str:
+        """Always fp32: on CPUs bf16 and fp16 are slower, and no card has been measured."""
+        return FULL
 
     def compiled(self) -> bytes:
         return b""

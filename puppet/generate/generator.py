@@ -6,6 +6,7 @@ Motion first, then what shows in the openings, then the place of the learned tex
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -83,6 +84,7 @@ class Generator:
         # Megabytes that are written anew each frame: fresh ones would have to be mapped by the system every time.
         self._texels = self.field.head.grid.empty_sources()
         self._moved: np.ndarray | None = None
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="warp")
         self.texture: TextureStep | None = None
         if texture is not None:
             self.texture = texture.prepare(self.move(zero, still, self.baseline))
@@ -113,14 +115,18 @@ class Generator:
         `weights` `(K,)` are the rig's beyond the portrait's own; of `control` `(SIZE,)` only the gaze is used.
         """
         backward = self._backward(weights, pose)
-        moved = self._moved = self._sample(self._at_pixels(backward), self._moved)
-        openings, lashes = {}, []
+        # The large warp is one call without Python's lock: meanwhile the slits, many small ones, are worked out.
+        warped = self._beside.submit(self._warped, backward)
+        openings, motions, lashes = {}, [], []
         for name, slit in self.slits.items():
             if (opened := open_slit(slit, self.field, weights, pose, backward, self.canvas)) is not None:
                 openings[name], motion = opened
-                self._lay_slit(moved, motion)
+                motions.append(motion)
                 if name in self.eyes:
                     lashes.append(self.eyes[name].lashes(motion))
+        moved = self._moved = warped.result()
+        for motion in motions:
+            self._lay_slit(moved, motion)
         sampled = time.perf_counter()
         rgb = into_still(self.canvas.still, self.region, moved)
         for patch in (*self._interiors(openings, weights, control, pose), *filter(None, lashes)):
@@ -158,6 +164,10 @@ class Generator:
         """`(rows, columns, 2)` px: from each cell of the head's grid to the canvas position it shows, slits aside."""
         cell = np.float32(self.field.head.grid.cell_px)
         return invert(head_displacement(self.field, weights, pose) / cell) * cell
+
+    def _warped(self, backward: np.ndarray) -> np.ndarray:
+        """The region's picture `(h, w, 3)` uint8 without slits, in the last frame's memory."""
+        return self._sample(self._at_pixels(backward), self._moved)
 
     def _at_pixels(self, backward: np.ndarray) -> np.ndarray:
         """The texel that each pixel of the region shows, `(h, w, 2)`, valid until the next frame."""
@@ -220,6 +230,7 @@ class Generator:
         return patches
 
     def close(self) -> None:
+        self._beside.shutdown()
         if self.texture is not None:
             self.texture.close()
 

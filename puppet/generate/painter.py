@@ -49,9 +49,10 @@ class TextureNetworks:
     ) -> None:
         """`folder` has `texture_<region>_portrait.onnx` and `texture_<region>_paint.onnx` for each of `regions`.
 
-        `load(path, shapes=...)` opens one of them; None: `engine` on `device`.
+        `load(path, shapes=...)` opens one of them; None: `engine` on `device`, in the precision that is fastest there
+        and right.
         """
-        load = load or partial(engines.load, backend=engine, device=device)
+        load = load or partial(engines.load, backend=engine, device=device, precision="auto")
         self._engines: dict[str, tuple[engines.Engine, engines.Engine]] = {}
         self._paths: dict[str, Path] = {}
         for region in regions:
