@@ -1,0 +1,94 @@
+"""A face whose eyes are shut gets open ones of another person, and shutting them again is what the network learns."""
+
+import cv2
+import numpy as np
+import pytest
+
+from puppet import facs
+from puppet.gallery import demo_portrait
+from puppet.generate.anatomy import LIDS
+from puppet.landmarks import FACE_COUNT
+
+pytest.importorskip("webdataset")
+
+from trainer.closed_eyes import CLOSED, WIDE, awaken, shut_control, unlike_light
+from trainer.face_sources import TrackedStill
+from trainer.faces_folder import FaceFile
+from trainer.prepare import ExampleMaker, PrepareConfig, openness
+from trainer.texture_pairs import moved_landmarks, still_pose
+
+LID_COLUMNS = list(facs.columns_of("AU45"))
+
+
+@pytest.fixture(scope="module")
+def maker(tmp_path_factory):
+    return ExampleMaker(PrepareConfig(cache_dir=tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def awake(maker):
+    """The astronaut."""
+    return maker.reader.still(FaceFile(demo_portrait(), "still", "eileen"))
+
+
+@pytest.fixture(scope="module")
+def asleep(maker, awake):
+    """The same with eyes shut, in another light and mirrored: somebody else."""
+    generator = maker.tools.generator(awake.rgb, awake.landmarks_px)
+    weights = generator.weights_at(facs.control(AU45=5))
+    picture = generator.move(weights, still_pose(generator), facs.rest())
+    points = awake.landmarks_px.copy()
+    points[:FACE_COUNT, :2] = moved_landmarks(generator, weights, still_pose(generator))[:, :2]
+    return TrackedStill((picture.rgb * 0.8).astype(np.uint8), points, "other")
+
+
+@pytest.fixture(scope="module")
+def awakened(maker, asleep, awake):
+    return awaken(asleep, awake, maker.tools)
+
+
+def test_its_eyes_stand_as_wide_as_those_it_was_lent(asleep, awake, awakened):
+    shut, lent, opened = (openness(still.landmarks_px[None])[0][0] for still in (asleep, awake, awakened))
+    assert shut < CLOSED and WIDE[0] < lent < WIDE[1]
+    assert opened == pytest.approx(lent, rel=0.02)
+
+
+def test_it_shows_the_lent_eyes_in_its_own_light(awake, awakened):
+    for upper, lower in LIDS.values():
+        outline = awake.landmarks_px[[*upper, *lower[::-1]], :2]
+        inside = cv2.erode(
+            cv2.fillPoly(np.zeros(awake.rgb.shape[:2], np.uint8), [outline.astype(int)], 1), np.ones((3, 3))
+        )
+        shown, lent = (still.rgb[inside > 0].astype(float).mean(0) for still in (awakened, awake))
+        np.testing.assert_allclose(shown / lent, 0.8, atol=0.08)
+
+
+def test_nothing_else_of_the_face_is_changed(asleep, awakened):
+    eyes = np.concatenate([asleep.landmarks_px[[*upper, *lower], 1] for upper, lower in LIDS.values()])
+    below = int(eyes.max() + (eyes.max() - asleep.landmarks_px[10, 1]))
+    np.testing.assert_array_equal(awakened.rgb[below:], asleep.rgb[below:])
+    assert awakened.person == asleep.person
+
+
+def test_lids_are_read_by_how_far_they_came_down(asleep, awakened):
+    read = facs.rest()
+    shut = shut_control(read, asleep.landmarks_px, awakened.landmarks_px)
+    assert shut[LID_COLUMNS] == pytest.approx(5, abs=0.01)
+    still_open = shut_control(read, awakened.landmarks_px, awakened.landmarks_px)
+    assert still_open[LID_COLUMNS] == pytest.approx(0, abs=0.01)
+
+
+def test_eyes_are_lent_in_similar_light(asleep, awake):
+    assert unlike_light(awake, awake) == 0
+    assert unlike_light(asleep, awake) == pytest.approx(-np.log(0.8), abs=0.02)
+
+
+def test_examples_end_shut(maker, monkeypatch, asleep, awake):
+    """Portraits with open eyes whose answer has none; nothing of the mouth, nothing of who sleeps not."""
+    monkeypatch.setattr(maker, "_stills", lambda files: [asleep, awake])
+    examples = list(maker.of_sleepers((), np.random.default_rng(0)))
+    assert {(e.region, e.person) for e in examples} == {("eye", "other")}
+    for example in examples:
+        assert (example.rest[..., 3] > 127).mean() > 4 * (example.moved[..., 3] > 127).mean()
+    by_actions = [e for e in examples if (e.moved[..., 3] > 127).sum() == 0]
+    assert len(by_actions) >= len(examples) / 2
