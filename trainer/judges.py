@@ -68,7 +68,7 @@ class IdentityJudge:
         try:
             import ncnn
         except ImportError as exc:
-            raise InputError("the identity judge needs ncnn: pip install ncnn, or --no-identity.") from exc
+            raise InputError("the identity judge needs ncnn. Install it with: pip install ncnn") from exc
         self._ncnn, self._net = ncnn, ncnn.Net()
         if self._net.load_param(str(folder / "mobilefacenet.param")) or self._net.load_model(
             str(folder / "mobilefacenet.bin")
