@@ -47,9 +47,9 @@ KEYS_EVERY_S = 0.01  # of keys pressed between two readings only the last is kno
 COMMANDS_EVERY_S = 0.1  # where there is no keyboard to read
 CALIBRATE_AFTER_S = 0.7  # half a second of new estimates, and the way to them
 STOP_WITHIN_S = 5.0
-TURN_S = (
-    0.001  # after which a thread that computes in Python lets another go on; Python's own 5 ms delay what is on air
-)
+TURN_S = 1e-4
+"""After so long a thread that computes in Python lets another go on. By Python's own 5 ms the thread that renders, which
+gives way at each of its hundreds of short calls, waits for the tracker's: at 0.1 ms it makes 1.08 times the frames."""
 MOST_REPORTED = 100  # different errors, of a show that may last for days
 
 
@@ -113,8 +113,8 @@ def run(options: Options, openers: Openers | None = None) -> int:
         show = Show(perception, performer, gallery, outputs, stats, fps=fps, set_resting_face=estimator.set_neutral)
         with _stopping_on_signals(show):
             perception.start()
+            stack.enter_context(short_turns())
             if is_live:
-                stack.enter_context(_short_turns())
                 gallery.preload()
                 show.run_live()
             else:
@@ -447,8 +447,8 @@ def _announce(gallery: Gallery, driver, outputs: Outputs, fps: float) -> None:
 
 
 @contextmanager
-def _short_turns() -> Iterator[None]:
-    """Let Python's threads take shorter turns."""
+def short_turns() -> Iterator[None]:
+    """Let Python's threads take turns of `TURN_S`."""
     before_s = sys.getswitchinterval()
     sys.setswitchinterval(TURN_S)
     try:

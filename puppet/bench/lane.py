@@ -14,7 +14,7 @@ from puppet import assembly, facs
 from puppet.bench.clip import FPS, LoopingClip
 from puppet.config import DriverOptions, EngineOptions, Options, PortraitOptions, Texture
 from puppet.gallery import portrait_paths
-from puppet.live import Show
+from puppet.live import Show, short_turns
 from puppet.perception import Perception, observe
 from puppet.performance import Performer
 from puppet.publish import Rendering
@@ -160,7 +160,7 @@ class Lane:
         performer = self._new_performer() if is_live else self._performer
         has_badge = self._options.publish.badge == "on"
         outputs = Outputs(size=self._gallery.current.size, fps=driver.fps, is_live=is_live, has_badge=has_badge)
-        with closing(outputs), closing(perception):
+        with short_turns(), closing(outputs), closing(perception):
             outputs.open(("null",), record=self._recording)
             show = Show(perception, performer, self._gallery, outputs, stats, fps=driver.fps)
             perception.start()
