@@ -48,8 +48,9 @@ COMMANDS_EVERY_S = 0.1  # where there is no keyboard to read
 CALIBRATE_AFTER_S = 0.7  # half a second of new estimates, and the way to them
 STOP_WITHIN_S = 5.0
 TURN_S = 1e-4
-"""After so long a thread that computes in Python lets another go on. By Python's own 5 ms the thread that renders, which
-gives way at each of its hundreds of short calls, waits for the tracker's: at 0.1 ms it makes 1.08 times the frames."""
+"""After so long a thread that computes in Python lets another go on. By Python's own 5 ms the thread that renders,
+which gives way at each of its hundreds of short calls, waits for the tracker's: at 0.1 ms it makes 1.08 times the
+frames."""
 MOST_REPORTED = 100  # different errors, of a show that may last for days
 
 
