@@ -11,10 +11,11 @@ from puppet.landmarks import FACE_COUNT
 
 pytest.importorskip("webdataset")
 
+from trainer.clip_frames import openness
 from trainer.closed_eyes import CLOSED, WIDE, awaken, shut_control, unlike_light
+from trainer.example_maker import ExampleMaker
 from trainer.face_sources import TrackedStill
 from trainer.faces_folder import FaceFile
-from trainer.prepare import ExampleMaker, PrepareConfig, openness
 from trainer.texture_pairs import moved_landmarks, still_pose
 
 LID_COLUMNS = list(facs.columns_of("AU45"))
@@ -22,7 +23,7 @@ LID_COLUMNS = list(facs.columns_of("AU45"))
 
 @pytest.fixture(scope="module")
 def maker(tmp_path_factory):
-    return ExampleMaker(PrepareConfig(cache_dir=tmp_path_factory.mktemp("cache")))
+    return ExampleMaker(cache_dir=tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")

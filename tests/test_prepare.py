@@ -16,9 +16,10 @@ from puppet.gallery import demo_portrait
 pytest.importorskip("webdataset")
 
 from trainer.disk import DiskError, written_whole
+from trainer.example_maker import ExampleMaker
 from trainer.face_sources import FaceReader
 from trainer.faces_folder import FaceFile, find_faces, person_by_name
-from trainer.prepare import ExampleMaker, PrepareConfig, prepare
+from trainer.prepare import PrepareConfig, prepare
 from trainer.split import is_held_out
 from trainer.texture_shards import check_index, find_shards, read_shard, write_shard
 
@@ -196,14 +197,14 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_done(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_way_back_leads_to_the_picture_itself():
+def test_the_way_back_leads_to_the_picture_itself(tmp_path):
     """A still moved to other actions and carried back by the stored positions is what it was, the opening aside."""
     import cv2
 
     from puppet import facs
     from trainer.texture_pairs import there_and_back
 
-    maker = ExampleMaker(PrepareConfig())
+    maker = ExampleMaker(cache_dir=tmp_path)
     tracked = maker.reader.still(FaceFile(demo_portrait(), "still", "astronaut"))
     own = maker.actions.still(tracked.landmarks_px, tracked.size)
     sampled = own.copy()

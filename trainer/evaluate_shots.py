@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from puppet.errors import InputError
+from trainer.clip_frames import cut_frames, openness, place_face
 from trainer.face_sources import FaceReader
 from trainer.faces_folder import FaceFile, find_faces
-from trainer.prepare import MOST_OF_A_PERSON, cut_frames, openness, place_face
+from trainer.prepare import MOST_OF_A_PERSON
 from trainer.readings import ActionReader
 from trainer.split import is_held_out
 from trainer.tracking import Clip, track_video

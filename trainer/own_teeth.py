@@ -18,8 +18,8 @@ from safetensors.numpy import save_file
 
 from puppet.errors import InputError
 from puppet.generate.mouth import MouthPictures, mouth_light, skin_colour
+from trainer.clip_frames import openness
 from trainer.disk import written_whole
-from trainer.prepare import openness
 from trainer.readings import ActionReader
 from trainer.teeth_looks import Look, LookPair, MouthReader, choose_frames, most_closed, read_box
 from trainer.teeth_row import Row, complete, drawn_white, gather, middle, moved_by

@@ -21,10 +21,10 @@ from puppet.generate.mouth import MOUTH_FILE, MouthPictures
 from puppet.generate.painter import MODELS
 from puppet.generate.region import PACKAGED
 from puppet.rig import LandmarkRig
+from trainer.example_maker import ExampleMaker
 from trainer.face_sources import FaceReader, TrackedStill
 from trainer.faces_folder import FaceFile
 from trainer.own_teeth import as_bright_as, lay_rows, read_views, skin_in_light, write_mouth
-from trainer.prepare import ExampleMaker, PrepareConfig
 from trainer.teeth_sheet import write_sheet
 from trainer.texture_pairs import Toolbox
 from trainer.texture_shards import HELD_OUT, TRAIN, check_index, write_shard
@@ -39,7 +39,7 @@ _MINUTES = 10.0
 _SHARES = {"mouth": 0.7, "eye": 0.3}
 _LEARNT_FROM = 0.85  # of the video, in time
 _EMA, _PERCEPTUAL_SHARE = 0.98, 0.25  # at most: a run of some hundred steps
-_TARGETS, _HELD_OUT_TARGETS = 160, 24
+_PORTRAITS, _TARGETS, _HELD_OUT_TARGETS = 2, 160, 24
 
 
 def personalise(config: GeneratorConfig) -> Path:
@@ -136,7 +136,7 @@ def prepare_person(
         InputError: the video or the portrait can't be used.
     """
     check_index(output, for_writing=True)
-    maker = ExampleMaker(PrepareConfig(cache_dir=output, output=output), pictures=pictures)
+    maker = ExampleMaker(cache_dir=output, pictures=pictures)
     still = _portrait(portrait) if portrait is not None else None
     file = FaceFile(video, "clip", video.stem)
     for name, part, count in (
@@ -145,8 +145,8 @@ def prepare_person(
     ):
         path = output / name / "clip.tar"
         if not path.is_file():
-            maker.config = dataclasses.replace(maker.config, targets=count)
-            examples = maker.of_clip(file, np.random.default_rng(seed), part=part, portrait=still)
+            rng = np.random.default_rng(seed)
+            examples = maker.of_clip(file, rng, portraits=_PORTRAITS, targets=count, part=part, portrait=still)
             write_shard(path, examples)
 
 

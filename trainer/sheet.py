@@ -50,12 +50,14 @@ def make_sheet(config: SheetConfig) -> None:
     """Two rows a portrait, moved alone and painted; first the portrait itself, then a column an expression.
 
     Raises:
-        InputError: no portraits, an unknown expression, or networks are missing.
+        InputError: no portraits, an unknown expression, networks are missing, or the output is no picture.
     """
     folder = config.portraits
     paths = pictures_in(folder, SUFFIXES) if folder.is_dir() else [folder]
     if unknown := [name for name in config.expressions if name not in EXPRESSIONS]:
         raise InputError(f"unknown expression {unknown[0]!r}: expected some of {', '.join(EXPRESSIONS)}.")
+    if config.output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"--output {config.output}: expected a picture to write, as in runs/sheet.png.")
     if config.dry_run:
         print(f"would show {len(paths)} portraits doing {', '.join(config.expressions)} in {config.output}")
         return
