@@ -23,6 +23,8 @@ _OTHER_SIDE = np.array(
     ]
 )
 _MIRROR_SIGN = np.where(np.array(_NAMES) == "gaze_yaw_rad", -1.0, 1.0).astype(np.float32)
+_TINT = 0.2
+"""Of a light's colours, as a logarithm: old paintings are yellower than any photograph."""
 _ACTION_NOISE, _ACTION_DROPOUT = 0.06, 0.15
 _TURN_RAD, _STRETCH, _SHIFT_PX = 0.07, 0.07, 1.5
 _MOST_MISFIT = 22.0
@@ -293,7 +295,8 @@ class TextureData:
     def _recolour(self, pictures: Sequence[np.ndarray], group: np.ndarray) -> None:
         """Another light and skin, the same for portrait, input and answer; in place."""
         size = len(group)
-        gain = self._rng.uniform(0.8, 1.2, (size, 3, 1, 1)) * self._rng.uniform(0.5, 1.15, (size, 1, 1, 1))
+        tint = np.exp(self._rng.normal(0, _TINT, (size, 3, 1, 1)))
+        gain = tint / tint.mean(1, keepdims=True) * self._rng.uniform(0.5, 1.15, (size, 1, 1, 1))
         gamma = np.exp(self._rng.uniform(-0.3, 0.3, (size, 1, 1, 1)))
         # Light from one side.
         slope = self._rng.normal(0, 0.12, (size, 2, 1, 1))
