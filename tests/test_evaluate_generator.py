@@ -32,6 +32,17 @@ def test_columns_are_compared_clip_by_clip_in_the_metrics_own_direction():
     assert table["face_psnr"]["texture"]["worst"] == 21.0
 
 
+def test_on_the_static_portrait_only_clips_with_motion_count():
+    from trainer.evaluate_generator import LEAST_MOTION, MOTION, summary
+
+    def row(motion, texture):
+        return {"face_psnr": {"static": 20.0, "texture": texture}, MOTION: {"truth": motion}}
+
+    rows = {"rests": row(0.9 * LEAST_MOTION, 19.0), "moves": row(2 * LEAST_MOTION, 21.0), "fails": row(1.0, 19.0)}
+    texture = summary(rows)["face_psnr"]["texture"]
+    assert (texture["clips_better_than_static"], texture["clips_against_static"], texture["clips"]) == (1, 2, 3)
+
+
 def test_the_table_tells_the_gain_on_the_plain_warp_beside_the_gain_on_motion(capsys):
     from trainer.evaluate_generator import print_table, summary
 

@@ -50,6 +50,8 @@ log = logging.getLogger(__name__)
 
 COLUMNS = ("static", "warp", "motion", "texture", "whole", "bound")
 COMPARED = (
+    ("motion", "static"),
+    ("texture", "static"),
     ("motion", "warp"),
     ("texture", "warp"),
     ("texture", "motion"),
@@ -57,7 +59,9 @@ COMPARED = (
     ("whole", "texture"),
     ("bound", "motion"),
 )
-"""Pairs of columns whose gain is told: the first on the second."""
+"""Pairs of columns whose gain is told: the first on the second. On the static portrait only clips with motion count."""
+LEAST_MOTION = 0.05
+"""Of the distance between the eyes, some three millimetres: a face that moves less rests. See `Sequence.motion`."""
 LESS_IS_BETTER = (
     *(
         f"{region}_{name}"
@@ -68,6 +72,8 @@ LESS_IS_BETTER = (
     "flicker_raw",
 )
 """`inside`: only where an opening is, or was in the portrait: what the texture step is there for."""
+MOTION = "motion"
+"""A row of its own, no metric: by how much each clip's face moves."""
 _STILL_FRAMES, _SETTLING_FRAMES, _CAMERA_NOISE, _CAMERA_FPS = 8, 6, 2.0, 30.0
 
 
@@ -244,6 +250,7 @@ def _measure(
             sheet.append(np.hstack([*candidates.values(), truth]))
     _draw(config, sequence.name, sheet)
     out = {name: {c: float(np.mean(v)) for c, v in columns.items()} for name, columns in values.items()}
+    out[MOTION] = {"truth": sequence.motion}
     for au in JUDGED:
         told = np.array([j[au] for j in judged["truth"]])
         if len(told) > 4 and np.ptp(told) > 0.2:  # a clip in which nothing happens says nothing
@@ -340,7 +347,7 @@ def _flicker(stage: _Stage, rgb: np.ndarray) -> dict[str, dict[str, float]]:
 def summary(rows: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
     """Metric -> column -> mean, median and worst clip, and on how many clips it is better than other columns."""
     table: dict[str, dict[str, dict[str, float]]] = {}
-    for name in dict.fromkeys(metric for row in rows.values() for metric in row):
+    for name in dict.fromkeys(metric for row in rows.values() for metric in row if metric != MOTION):
         is_less = name in LESS_IS_BETTER
         for column in COLUMNS:
             found = {c: row[name][column] for c, row in rows.items() if name in row and column in row[name]}
@@ -357,10 +364,16 @@ def summary(rows: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str,
             }
         for better, worse in COMPARED:
             if better in table[name] and worse in table[name]:
-                pairs = [(row[name][worse], row[name][better]) for row in rows.values() if name in row]
+                counted = [row for row in rows.values() if name in row and (worse != "static" or _moves(row))]
+                pairs = [(row[name][worse], row[name][better]) for row in counted]
                 is_better = [(b < w) if is_less else (b > w) for w, b in pairs]
                 table[name][better][f"clips_better_than_{worse}"] = int(sum(is_better))
+                table[name][better][f"clips_against_{worse}"] = len(pairs)
     return table
+
+
+def _moves(row: dict[str, dict[str, float]]) -> bool:
+    return MOTION not in row or row[MOTION]["truth"] >= LEAST_MOTION
 
 
 def print_table(table: dict[str, dict[str, dict[str, float]]]) -> None:
@@ -381,7 +394,7 @@ def print_table(table: dict[str, dict[str, dict[str, float]]]) -> None:
                 continue
             v = columns[better]
             share = f"{100 * (1 - v['mean'] / columns[worse]['mean']):+.1f} %, " if name in LESS_IS_BETTER else ""
-            cells.append(f"{share}{v[f'clips_better_than_{worse}']} of {v['clips']}")
+            cells.append(f"{share}{v[f'clips_better_than_{worse}']} of {v[f'clips_against_{worse}']}")
         print("| " + " | ".join(cells) + " |")
 
 

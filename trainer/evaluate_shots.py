@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from puppet.errors import InputError
+from puppet.landmarks import FACE_COUNT
 from trainer.clip_frames import cut_frames, openness, place_face
 from trainer.face_sources import FaceReader
 from trainer.faces_folder import FaceFile, find_faces
@@ -52,6 +53,14 @@ class Sequence:
     def most_awake(self) -> Shot:
         """The driver with the widest eyes."""
         return self.drivers[int(np.argmax(self._openness()[0]))]
+
+    @property
+    def motion(self) -> float:
+        """How far the median driver's landmarks stand from the portrait's, in distances between the eyes."""
+        own = self.portrait.landmarks_px[:FACE_COUNT, :2]
+        eyes = np.linalg.norm(own[[33, 133]].mean(0) - own[[263, 362]].mean(0))
+        apart = [np.linalg.norm(shot.landmarks_px[:FACE_COUNT, :2] - own, axis=1).mean() for shot in self.drivers]
+        return float(np.median(apart) / eyes)
 
     def _openness(self) -> tuple[np.ndarray, np.ndarray]:
         return openness(np.stack([shot.landmarks_px for shot in self.drivers]))
