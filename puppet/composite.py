@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
+from puppet.generate.layers import mix
 from puppet.generate.texture import Patch
 
 
 def blend(rgb: np.ndarray, patch: Patch) -> None:
-    """`A * C + (1 - A) * rgb` on the patch's rectangle, in place; `rgb` is `(H, W, 3)` uint8."""
+    """`A * C + (1 - A) * rgb` on the patch's rectangle, in place; `rgb` is `(H, W, 3)` uint8.
+
+    Where nothing was painted the pixel stays as it is, to the bit.
+    """
     x, y = patch.origin
     height, width = patch.attention.shape
+    if not height * width:
+        return
     under = rgb[y : y + height, x : x + width]
-    mixed = under + (patch.colour - under) * patch.attention[..., None]
-    # Where nothing was painted the pixel stays as it is, to the bit.
-    np.copyto(under, np.clip(np.rint(mixed), 0, 255).astype(np.uint8), where=patch.attention[..., None] > 0)
+    before = under.astype(np.float32)
+    mixed = mix(before, np.ascontiguousarray(patch.colour, np.float32), np.float32(patch.attention))
+    under[...] = cv2.add(mixed, 0.0, dtype=cv2.CV_8U)  # rounded and limited
 
 
 def into_still(still: np.ndarray, region: tuple[int, int, int, int], moved: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from puppet import facs
 from puppet.generate.anatomy import LIDS, Anatomy
 from puppet.generate.canvas import Canvas
+from puppet.generate.layers import mix, split_alpha
 from puppet.generate.motion import HeadPose
 from puppet.generate.slit import Opening, SlitMotion
 from puppet.generate.texture import Patch
@@ -63,8 +64,8 @@ class EyeInterior:
             return settled
         white = _warp(self.white, still, size)
         iris = _warp(self.iris, self._affine(pose, follow, gaze, (x0, y0)), size)
-        layered = white + (iris[..., :3] - white) * iris[..., 3:]
-        return settled + (layered - settled) * moving
+        layered = mix(white, *split_alpha(iris))
+        return layered if moving == 1 else cv2.addWeighted(layered, moving, settled, 1 - moving, 0)
 
     def lashes(self, motion: SlitMotion) -> Patch | None:
         """The dark line where lids that close meet; None while they are apart."""

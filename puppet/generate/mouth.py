@@ -17,6 +17,7 @@ import numpy as np
 from puppet.errors import InputError
 from puppet.generate.anatomy import Anatomy
 from puppet.generate.canvas import Canvas
+from puppet.generate.layers import in_colours, mix, split_alpha
 from puppet.generate.motion import HeadPose
 from puppet.generate.slit import Opening
 from puppet.rig import LandmarkRig
@@ -151,8 +152,10 @@ class MouthInterior:
         tongue = upper + (lower - upper) * TONGUE_FOLLOWS
         for name, matrix in (("tongue", tongue), ("lower", lower), ("upper", upper)):
             layer = cv2.warpAffine(self.layers[name], matrix, size, flags=cv2.INTER_LINEAR)
-            out = layer[..., :3] + out * (1 - layer[..., 3:])
-        out *= shade[..., None]
+            colours, covered = split_alpha(layer)  # premultiplied
+            cv2.multiply(out, 1 - in_colours(covered), dst=out)
+            cv2.add(out, colours, dst=out)
+        cv2.multiply(out, in_colours(shade), dst=out)
         if self.own is not None:
             out = self._lay_own(out, weights, pose, follow, (x0, y0), size)
         return out
@@ -191,8 +194,7 @@ class MouthInterior:
             source = (rest[:, :2] - own.origin).astype(np.float32)
             matrix = cv2.getAffineTransform(source, (at[:, :2] - origin).astype(np.float32))
             rgb = cv2.warpAffine(own.rgb, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            cover = cv2.warpAffine(alpha, matrix, size, flags=cv2.INTER_LINEAR)[..., None]
-            out = out + (rgb - out) * cover
+            out = mix(out, rgb, cv2.warpAffine(alpha, matrix, size, flags=cv2.INTER_LINEAR))
         return out
 
     def shade(self, opening: Opening) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 
 import engines
 from puppet.errors import InputError
+from puppet.generate.layers import split_alpha
 from puppet.generate.region import PACKAGED, SHAPES, SLITS, RegionCrop, RegionShape, action_input, cut, lay_back
 from puppet.generate.texture import MotionPicture, Patch
 
@@ -180,6 +181,7 @@ def _patch(
         return None
     (x, y), planes = laid
     height, width = planes.shape[:2]
-    cover = planes[..., 3]
+    change, cover = split_alpha(planes)
     cover[cover < LEAST_ATTENTION] = 0
-    return Patch((x, y), picture.rgb[y : y + height, x : x + width] + planes[..., :3], cover)
+    under = picture.rgb[y : y + height, x : x + width].astype(np.float32)
+    return Patch((x, y), cv2.add(under, change), cover)

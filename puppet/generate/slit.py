@@ -339,13 +339,12 @@ def _beyond_edges(rest: Edges, upper: np.ndarray, lower: np.ndarray, seam: _Seam
     `upper` and `lower` are the texels they would show. Near the corners of a wide opening the skin's motion is so
     stretched that it does not end quite where the edge does.
     """
-    texels = np.where(seam.below[..., None] < 0.5, upper, lower)
-    places = texels * np.float32(1 / scale) - rest.centre
-    along = places @ rest.axes[0]
-    across = places @ rest.axes[1]
+    is_upper = seam.below < 0.5
+    texels = cv2.copyTo(upper, is_upper.astype(np.uint8), lower.copy())
+    along, across = cv2.split(cv2.transform(texels, np.c_[rest.axes / scale, -rest.axes @ rest.centre]))
     middle, gap, *_ = rest.look_up(along)
     below_middle = across - middle
-    beyond = np.where(seam.below < 0.5, below_middle, -below_middle) + gap / 2
+    beyond = np.where(is_upper, below_middle, -below_middle) + gap / 2
     return cv2.blur(beyond, (SMOOTH_PX, SMOOTH_PX))
 
 
