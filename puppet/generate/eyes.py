@@ -58,14 +58,15 @@ class EyeInterior:
         size = (x1 - x0, y1 - y0)
         gaze = self._gaze_px(control, pose)
         still = self._affine(pose, follow, np.zeros(2), (x0, y0))
-        settled = _warp(self.settled, still, size)
-        moving = float(np.clip(np.linalg.norm(gaze) / SETTLED_PX, 0, 1))
+        moving = min(float(np.linalg.norm(gaze)) / SETTLED_PX, 1.0)
         if moving == 0:
-            return settled
+            return _warp(self.settled, still, size)
         white = _warp(self.white, still, size)
         iris = _warp(self.iris, self._affine(pose, follow, gaze, (x0, y0)), size)
         layered = mix(white, *split_alpha(iris))
-        return layered if moving == 1 else cv2.addWeighted(layered, moving, settled, 1 - moving, 0)
+        if moving == 1:
+            return layered
+        return cv2.addWeighted(layered, moving, _warp(self.settled, still, size), 1 - moving, 0)
 
     def lashes(self, motion: SlitMotion) -> Patch | None:
         """The dark line where lids that close meet; None while they are apart."""
