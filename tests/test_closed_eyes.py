@@ -12,7 +12,7 @@ from puppet.landmarks import FACE_COUNT
 pytest.importorskip("webdataset")
 
 from trainer.clip_frames import openness
-from trainer.closed_eyes import CLOSED, WIDE, awaken, shut_control, unlike_light
+from trainer.closed_eyes import CLOSED, WIDE, awaken, shut_control, unlike
 from trainer.example_maker import ExampleMaker
 from trainer.face_sources import TrackedStill
 from trainer.faces_folder import FaceFile
@@ -44,8 +44,8 @@ def asleep(maker, awake):
 
 
 @pytest.fixture(scope="module")
-def awakened(maker, asleep, awake):
-    return awaken(asleep, awake, maker.tools)
+def awakened(asleep, awake):
+    return awaken(asleep, awake)
 
 
 def test_its_eyes_stand_as_wide_as_those_it_was_lent(asleep, awake, awakened):
@@ -79,9 +79,12 @@ def test_lids_are_read_by_how_far_they_came_down(asleep, awakened):
     assert still_open[LID_COLUMNS] == pytest.approx(0, abs=0.01)
 
 
-def test_eyes_are_lent_in_similar_light(asleep, awake):
-    assert unlike_light(awake, awake) == 0
-    assert unlike_light(asleep, awake) == pytest.approx(-np.log(0.8), abs=0.02)
+def test_eyes_are_lent_in_similar_light_and_pose(asleep, awake):
+    assert unlike(awake, awake) == 0
+    assert unlike(asleep, awake) == pytest.approx(-np.log(0.8), abs=0.02)
+    turned = awake.landmarks_px.copy()
+    turned[:, 2] += 0.2 * turned[:, 0]
+    assert unlike(TrackedStill(awake.rgb, turned, "turned"), awake) == pytest.approx(2 * np.arctan(0.2), abs=0.05)
 
 
 def test_examples_end_shut(maker, monkeypatch, asleep, awake):

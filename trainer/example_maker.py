@@ -15,7 +15,7 @@ from puppet.generate.region import PACKAGED, REGION_OF
 from puppet.landmarks import STIFF
 from puppet.rig import LandmarkRig
 from trainer.clip_frames import FRAME_PX, cut_frames, openness, place_face
-from trainer.closed_eyes import CLOSED, WIDE, awaken, shut_control, unlike_light
+from trainer.closed_eyes import CLOSED, WIDE, awaken, shut_control, unlike
 from trainer.face_sources import FaceReader, TrackedStill
 from trainer.faces_folder import FaceFile
 from trainer.readings import ActionReader
@@ -27,7 +27,7 @@ _EYES_OF_STILLS = 3  # every so many stills give their (unmoved) eyes
 _BY_ACTIONS = 3  # every so many pairs of a clip's frames are driven as in live use, the others by their landmarks
 _SHOWN_OF_SITTING = 8
 _DONORS = 9  # other people's eyes that are tried in a face whose own are shut
-_LOOKED_AT = 3  # of them, of which the one in the most similar light lends its eyes
+_LOOKED_AT = 5  # of them, of which the one in the most similar light and pose lends its eyes
 _UNLIKE_LIGHT, _LEAST_DETAIL = 0.4, 0.6
 _CLOSED_LIDS = 0.3  # share of sampled actions with closing lids, which stills hardly ever show
 
@@ -89,8 +89,8 @@ class ExampleMaker:
             read = self.actions.still(still.landmarks_px, still.size)
             for n in range(_DONORS):
                 some = [donors[k] for k in rng.integers(len(donors), size=_LOOKED_AT)]
-                donor = min(some, key=lambda one: unlike_light(still, one))
-                awake = awaken(still, donor, self.tools)
+                donor = min(some, key=lambda one: unlike(still, one))
+                awake = awaken(still, donor)
                 generator = self.tools.generator(awake.rgb, awake.landmarks_px)
                 control = shut_control(read, still.landmarks_px, awake.landmarks_px)
                 generator.set_baseline(shut_control(read, awake.landmarks_px, awake.landmarks_px))
