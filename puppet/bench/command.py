@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import engines
+from engines.protocol import PRECISIONS
 from puppet.bench.clip import FPS, act_demo, shorten
 from puppet.bench.options import BenchOptions, parse
 from puppet.config import Texture
@@ -182,7 +183,7 @@ def _parity(
     found = []
     if options.parity:
         note(0.75, "parity")
-        variants = [(*place, precision) for place in places for precision in ("fp32", "fp16")]
+        variants = [(*place, precision) for place in places for precision in PRECISIONS]
         found += compare(collect_inputs(options.parity), variants)
     if options.whole_parity:
         note(0.78, "parity of whole pictures")

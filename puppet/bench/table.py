@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from engines.protocol import PRECISIONS
+
 STAGES = {
     "decode": "decode",
     "track": "track",
@@ -93,8 +95,9 @@ def _add_networks(report: Mapping[str, Any], section: Callable, row: Callable) -
     for name in report["ganimation_parameters"]:
         row(f"{name} / our generate", lambda v, n=name: _ratio(networks, "render", n, v) if plain(v) else "")
         row("  in processor time", lambda v, n=name: _ratio(processor, "processor", n, v) if plain(v) else "")
-    for precision in ("fp32", "fp16"):
-        for name in dict.fromkeys(key[0] for key in parity if parity[key]["max_error"] is not None):
+    for precision in PRECISIONS:
+        measured = (key for key in parity if key[3] == precision and parity[key]["max_error"] is not None)
+        for name in dict.fromkeys(key[0] for key in measured):
             row(
                 f"{name}, error in {precision}",
                 lambda v, n=name, p=precision: (
