@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
 from puppet.gallery import demo_portrait
+from puppet.portrait import Portrait
 
 
 @pytest.fixture(scope="session")
@@ -11,6 +14,12 @@ def astronaut() -> np.ndarray:
     rgb = cv2.cvtColor(cv2.imread(str(demo_portrait())), cv2.COLOR_BGR2RGB)
     rgb.flags.writeable = False
     return rgb
+
+
+@pytest.fixture(scope="session")
+def astronaut_portrait(astronaut) -> Portrait:
+    """The same as a portrait, by landmarks tracked once: on a machine with a card that has no MediaPipe, too."""
+    return Portrait(astronaut, np.load(Path(__file__).parent / "data" / "astronaut_landmarks.npy"), "astronaut")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -17,7 +17,6 @@ from puppet.generate import device
 from puppet.generate.device import DeviceGenerator, card_for, graph_program, open_device
 from puppet.generate.motion import head_pose
 from puppet.generate.painter import TextureNetworks
-from puppet.portrait import Portrait
 from puppet.puppet import Puppet
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install '.[torch]'")
@@ -72,8 +71,8 @@ def assert_same_pictures(outside, inside, *, share=0.0003):
 
 
 @pytest.fixture(scope="module")
-def portrait(astronaut):
-    return Portrait.from_rgb(astronaut, name="astronaut").cut_to_head()
+def portrait(astronaut_portrait):
+    return astronaut_portrait.cut_to_head()
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,11 @@ def test_the_face_is_found_and_lies_in_the_picture(astronaut):
     assert 130 < low[0] < high[0] < 330 and 0 < low[1] < high[1] < 260
 
 
+def test_the_astronauts_kept_landmarks_are_those_that_are_tracked(astronaut, astronaut_portrait):
+    tracked = Portrait.from_rgb(astronaut).landmarks_px
+    assert np.linalg.norm(tracked - astronaut_portrait.landmarks_px, axis=1).max() < 1.0
+
+
 def test_the_head_cut_holds_the_same_face_larger_in_the_picture(astronaut):
     portrait = Portrait.from_rgb(astronaut)
     cut = portrait.cut_to_head()
