@@ -10,7 +10,7 @@ pytest.importorskip("tyro")
 
 
 def test_columns_are_compared_clip_by_clip_in_the_metrics_own_direction():
-    from trainer.evaluate_generator import summary
+    from trainer.evaluate_table import summary
 
     rows = {
         "a": {
@@ -33,7 +33,7 @@ def test_columns_are_compared_clip_by_clip_in_the_metrics_own_direction():
 
 
 def test_on_the_static_portrait_only_clips_with_motion_count():
-    from trainer.evaluate_generator import LEAST_MOTION, MOTION, summary
+    from trainer.evaluate_table import LEAST_MOTION, MOTION, summary
 
     def row(motion, texture):
         return {"face_psnr": {"static": 20.0, "texture": texture}, MOTION: {"truth": motion}}
@@ -44,7 +44,7 @@ def test_on_the_static_portrait_only_clips_with_motion_count():
 
 
 def test_the_table_tells_the_gain_on_the_plain_warp_beside_the_gain_on_motion(capsys):
-    from trainer.evaluate_generator import print_table, summary
+    from trainer.evaluate_table import print_table, summary
 
     print_table(summary({"a": {"mouth_l1": {"warp": 10.0, "motion": 8.0, "texture": 6.0}}}))
     header, _, row = capsys.readouterr().out.splitlines()
@@ -54,7 +54,7 @@ def test_the_table_tells_the_gain_on_the_plain_warp_beside_the_gain_on_motion(ca
 
 
 def test_the_whole_face_stands_in_the_table_only_where_it_was_measured(capsys):
-    from trainer.evaluate_generator import print_table, summary
+    from trainer.evaluate_table import print_table, summary
 
     row = {"motion": 8.0, "texture": 6.0}
     print_table(summary({"a": {"mouth_l1": row}}))
