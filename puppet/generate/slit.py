@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from puppet.generate.canvas import Canvas
+from puppet.generate.edges import Edges
 from puppet.generate.field import Grid, PortraitField
 from puppet.generate.motion import HeadPose, forward_displacement, invert
 
 _WINDOW_MARGIN = 0.22  # share of the window over which it fades into the head's field
-_SPLINE_STEPS = 4
 SEAM_PX = 1.5  # closed edges melt into each other over this
 CORNER_PX = 3.0
 BAND_PX = 3
@@ -29,10 +28,6 @@ EDGE_PX = 2.0  # an opening's edge is so wide before it is softened
 EDGE_OUT_PX = 0.66  # and lies so far out on the skin
 SOFTEN = np.array([0.25, 0.5, 0.25], np.float32)  # along rows and columns
 INSET_LIMIT = 0.35  # of the gap: no edge is drawn further in
-STATIONS = 256  # at which both edges are worked out for pixels to look up
-_SHARES = np.linspace(0, 1, STATIONS)
-BEYOND_PX = 1.0  # the first and the last one lie beyond the corners, where the edges have met
-LEAST_SLANT = 0.5  # steeper edges are as sharp as softening leaves them
 SMOOTH_PX = 7  # the inverse motion is known by cells, which would show as steps
 STRETCHED_GAP_PX = 4.0  # from here on skin next to an edge may be stretched across it
 ITERATIONS, REACH = 12, 9  # skin next to an edge may stretch to three times its length
@@ -242,59 +237,6 @@ def open_slit(
 
 
 @dataclass(frozen=True)
-class Edges:
-    """Two edges measured along and across the line between their corners, so that a tilted head is like an upright one.
-
-    `centre` `(2,)` px, `axes` `(2, 2)` rows along and across, `upper` and `lower` `(m, 2)` smooth curves in that frame.
-    `table` `(STATIONS, 4)` has, evenly from `low_px` to `high_px` along the line, the edges' middle and gap and the
-    slant of the upper and of the lower one: how far from its edge a point lies that is one pixel across from it (1
-    where the edge is level, `LEAST_SLANT` where it is steep).
-    """
-
-    centre: np.ndarray
-    axes: np.ndarray
-    width: float
-    upper: np.ndarray
-    lower: np.ndarray
-    low_px: float
-    high_px: float
-    table: np.ndarray
-
-    @classmethod
-    def between(cls, upper: np.ndarray, lower: np.ndarray) -> Edges:
-        """From both edges' points `(n, 2)` px, left to right in the image."""
-        left, right = (upper[0] + lower[0]) / 2, (upper[-1] + lower[-1]) / 2
-        centre, (x, y) = (left + right) / 2, right - left
-        width = max(math.hypot(x, y), 1.0)
-        axes = np.array([[x, y], [-y, x]], np.float32) / np.float32(width)
-        upper, lower = (_spline((edge - centre) @ axes.T) for edge in (upper, lower))
-        low = float(min(upper[0, 0], lower[0, 0])) - BEYOND_PX
-        high = float(max(upper[:, 0].max(), lower[:, 0].max())) + BEYOND_PX
-        stations = low + (high - low) * _SHARES
-        top, bottom = _height(upper, stations), _height(lower, stations)
-        table = np.empty((STATIONS, 4), np.float32)
-        table[:, 0] = (top + bottom) / 2
-        # Where the edges have crossed they press on each other: neither may show what lies between them.
-        table[:, 1] = np.maximum(bottom - top, 0)
-        table[:, 2:] = _slants(np.stack([top, bottom], 1), (high - low) / (STATIONS - 1))
-        return cls(centre.astype(np.float32), axes, width, upper, lower, low, high, table)
-
-    def look_up(self, along: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The table's four columns at places along the line `(h, w)` px; beyond its ends they stay as they are."""
-        at = (along - np.float32(self.low_px)) * np.float32((STATIONS - 1) / (self.high_px - self.low_px))
-        found = cv2.remap(self.table[None], at, np.zeros_like(at), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return cv2.split(found)
-
-
-def _slants(heights: np.ndarray, step_px: float) -> np.ndarray:
-    """`(n, 2)` the cosine of the slope of heights known every `step_px`, not under `LEAST_SLANT`."""
-    slope = np.empty_like(heights)
-    slope[1:-1] = (heights[2:] - heights[:-2]) * (0.5 / step_px)
-    slope[0], slope[-1] = slope[1], slope[-2]
-    return np.maximum(1 / np.sqrt(1 + slope * slope), LEAST_SLANT)
-
-
-@dataclass(frozen=True)
 class _Seam:
     """The pixels near the edges of one frame: rows `band` (first, last) of `window`; arrays `(last - first, columns)`.
 
@@ -386,28 +328,7 @@ def _cover(seam: _Seam, inset_px: float) -> np.ndarray:
     return drawn * _unit((seam.gap - LEAST_GAP_PX) / FADING_GAP_PX)
 
 
-def _spline(edge: np.ndarray) -> np.ndarray:
-    """A Catmull-Rom curve `(m, 2)` through an edge's `(n, 2)` points."""
-    return spline_matrix(len(edge)) @ edge
-
-
-@lru_cache(maxsize=8)
-def spline_matrix(n: int) -> np.ndarray:
-    """`(m, n)` float32: weights of n points in the points of the curve through them."""
-    edge = np.eye(n, dtype=np.float32)
-    padded = np.concatenate([2 * edge[:1] - edge[1:2], edge, 2 * edge[-1:] - edge[-2:-1]])
-    t = np.linspace(0, 1, _SPLINE_STEPS, endpoint=False, dtype=np.float32)[None, :, None]
-    p0, p1, p2, p3 = (padded[i : len(padded) - 3 + i, None] for i in range(4))
-    curve = 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3)
-    return np.concatenate([curve.reshape(-1, n), edge[-1:]])
-
-
 def _unit(values: np.ndarray) -> np.ndarray:
     """`(rows, columns)` float32 limited to 0-1, faster than by NumPy."""
     _, limited = cv2.threshold(values, 1, 0, cv2.THRESH_TRUNC)
     return cv2.threshold(limited, 0, 0, cv2.THRESH_TOZERO)[1]
-
-
-def _height(curve: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """Height of a curve at positions along it, level beyond its ends."""
-    return np.interp(along, np.maximum.accumulate(curve[:, 0]), curve[:, 1])

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from puppet.generate import edges as reference_edges
 from puppet.generate import slit as reference
 from puppet.generate.graph.control import Pose
 from puppet.generate.graph.motion import Inversion, Texture, displace
@@ -83,11 +84,11 @@ class SlitBatch(nn.Module):
         edges = np.stack([s.edge_basis for s in slits], 1)  # [K, N, 2n * 3]
         self.register_buffer("edge_basis", constant(edges.reshape(actions, -1)))
         points = len(slits[0].upper)
-        spline = reference.spline_matrix(points)
+        spline = reference_edges.spline_matrix(points)
         self.register_buffer("spline", constant(spline))
         knots = len(spline)
         self.register_buffer("before", constant(np.where(np.tri(knots), 0.0, -1e9)))
-        self.register_buffer("steps", constant(np.linspace(0, 1, reference.STATIONS)))
+        self.register_buffer("steps", constant(np.linspace(0, 1, reference_edges.STATIONS)))
         self.register_buffer("columns_px", constant(np.arange(window[1])[None, None]))
         self.register_buffer("rows_px", constant(np.arange(window[0])[None, :, None]))
         self.register_buffer("soften", constant(np.outer(reference.SOFTEN, reference.SOFTEN)[None, None]))
@@ -175,9 +176,9 @@ class SlitBatch(nn.Module):
         starts, ends = window.y >= first, window.y < last
         in_band = (starts & ends).to(along.dtype).expand_as(along)
 
-        low = torch.minimum(upper_curve[:, 0, 0], lower_curve[:, 0, 0])[:, None] - reference.BEYOND_PX
+        low = torch.minimum(upper_curve[:, 0, 0], lower_curve[:, 0, 0])[:, None] - reference_edges.BEYOND_PX
         high = torch.maximum(upper_curve[:, :, 0].amax(1), lower_curve[:, :, 0].amax(1))[:, None]
-        high = high + reference.BEYOND_PX
+        high = high + reference_edges.BEYOND_PX
         places = low + (high - low) * self.steps
         top, bottom = self._heights(upper_curve, places), self._heights(lower_curve, places)  # [N, stations]
         # Where the edges have crossed they press on each other: neither may show what lies between them.
@@ -246,9 +247,9 @@ def shift_shape(window: Window) -> tuple[int, int]:
 
 def _slant(heights: Tensor, span_px: Tensor) -> Tensor:
     """`(N, n)` the cosine of the slope of heights that are evenly known over `span_px` `(N, 1)`."""
-    slope = (heights[:, 2:] - heights[:, :-2]) * ((reference.STATIONS - 1) / 2) / span_px
+    slope = (heights[:, 2:] - heights[:, :-2]) * ((reference_edges.STATIONS - 1) / 2) / span_px
     slope = torch.cat((slope[:, :1], slope, slope[:, -1:]), 1)
-    return (1 / (1 + slope * slope).sqrt()).clamp(min=reference.LEAST_SLANT)
+    return (1 / (1 + slope * slope).sqrt()).clamp(min=reference_edges.LEAST_SLANT)
 
 
 def look_up(table: Tensor, along: Tensor, low: Tensor | float, high: Tensor | float) -> tuple[Tensor, ...]:
