@@ -25,7 +25,7 @@ _FEATURES = ("near", "deep", "style")
 # Axes after the batch, as the file has them. The batch is fixed to the region's crops: that compiles to faster code.
 _PORTRAIT_INPUTS = {"rest": (None,) * 3}
 _PAINT_INPUTS = {"moved": (None,) * 3, "actions": (None,), "near": (None,) * 3, "deep": (None,) * 3, "style": (None,)}
-CLOSING_EYE = (0.1, 0.4)  # share of the portrait's own opening that a lid has covered
+CLOSING_EYE = (0.05, 0.2)  # share of the portrait's own opening that a lid has covered
 OPENING_MOUTH_PX = (30.0, 150.0)  # of the crop's pixels
 MOVING_FACE = (0.3, 2.0)  # mean grey levels by which its crop differs from the portrait's
 LEAST_ATTENTION = 1.5 / 255  # under this a patch changes no grey level
