@@ -285,7 +285,8 @@ class _Run:
         self.sums, self.counts = {}, {}
         self.rows.append(row)
         write_curves(self.config.run_dir, self.rows)
-        log.info(" ".join(f"{k}={v:.4g}" for k, v in row.items()))
+        figures = (f"{name}={value:.4g}" for name, value in row.items() if name != "step")
+        log.info("step=%d %s", step, " ".join(figures))
         self.draw(step)
         self.save(step)
 
