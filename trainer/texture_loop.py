@@ -31,7 +31,6 @@ from trainer.texture_checkpoint import (
     write_checkpoint,
 )
 from trainer.texture_data import Batch, TextureData
-from trainer.texture_golden import write_golden
 from trainer.texture_losses import Loop, critic_loss, critic_terms, cycle_terms, paired_terms, uncovered_by_motion
 from trainer.texture_model import Critic, RegionNetwork, export_onnx
 from trainer.texture_shards import find_shards
@@ -389,8 +388,5 @@ class _Run:
         stem = self.config.output or self.config.run_dir / f"texture_{self.config.region}"
         metadata = {"licence": LICENCE, "region": self.config.region, "version": "1"}
         metadata["config"] = (self.config.run_dir / "config.json").read_text()
-        crops = len(SLITS[self.config.region])
-        export_onnx(self.ema.cpu(), self.shape, crops, stem, metadata)
-        telling = self.data.most_telling(crops)
-        write_golden(stem, self.data.plain((telling * crops)[:crops]))
+        export_onnx(self.ema.cpu(), self.shape, len(SLITS[self.config.region]), stem, metadata)
         log.info("wrote %s_portrait.onnx and %s_paint.onnx", stem, stem)
