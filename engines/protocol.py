@@ -12,6 +12,7 @@ from engines.errors import EngineError
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 FULL = "fp32"
+"""The precision that every device has."""
 
 
 Shapes = Mapping[str, tuple[int | None, ...]]

@@ -20,7 +20,7 @@ def blend(rgb: np.ndarray, patch: Patch) -> None:
         return
     under = rgb[y : y + height, x : x + width]
     before = under.astype(np.float32)
-    mixed = mix(before, np.ascontiguousarray(patch.colour, np.float32), np.float32(patch.attention))
+    mixed = mix(before, np.ascontiguousarray(patch.colour, np.float32), np.asarray(patch.attention, np.float32))
     under[...] = cv2.add(mixed, 0.0, dtype=cv2.CV_8U)  # rounded and limited
 
 

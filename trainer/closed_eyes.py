@@ -35,7 +35,7 @@ def awaken(still: TrackedStill, donor: TrackedStill) -> TrackedStill:
     for side, lids in LIDS.items():
         still_from_donor = _by_corners(donor.landmarks_px, still.landmarks_px, side)
         lent = [*LID_SKIN[side], *lids[0], *lids[1], *_IRIS[side]]
-        points[lent, :2] = _through(still_from_donor, donor.landmarks_px[lent, :2])
+        points[lent, :2] = cv2.transform(donor.landmarks_px[None, lent, :2], still_from_donor)[0]
         rgb = _cloned(rgb, cv2.warpAffine(lit, still_from_donor, still.size), points[list(LID_SKIN[side]), :2])
     return TrackedStill(rgb, points, still.person)
 
@@ -74,9 +74,7 @@ def _cloned(rgb: np.ndarray, patch: np.ndarray, outline: np.ndarray) -> np.ndarr
 def _by_corners(source: np.ndarray, target: np.ndarray, side: str) -> np.ndarray:
     """`(2, 3)` similarity that lays an eye's corners of one face on those of another, landmarks `(478, 3)` px."""
     corners = [LIDS[side][0][0], LIDS[side][0][-1]]
-    (sx, sy), (tx, ty) = (points[corners[1], :2] - points[corners[0], :2] for points in (source, target))
-    turn = np.array([[sx * tx + sy * ty, sy * tx - sx * ty], [sx * ty - sy * tx, sx * tx + sy * ty]]) / (sx**2 + sy**2)
-    return np.concatenate([turn, (target[corners[0], :2] - turn @ source[corners[0], :2])[:, None]], 1)
+    return cv2.estimateAffinePartial2D(source[corners, :2], target[corners, :2], method=cv2.LMEDS)[0]
 
 
 def _turn_rad(landmarks_px: np.ndarray) -> float:
@@ -88,7 +86,3 @@ def _turn_rad(landmarks_px: np.ndarray) -> float:
 def _height(landmarks_px: np.ndarray, side: str) -> float:
     upper, lower = (list(lid[3:6]) for lid in LIDS[side])
     return float(np.linalg.norm(landmarks_px[lower, :2] - landmarks_px[upper, :2], axis=1).mean())
-
-
-def _through(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return points @ matrix[:, :2].T + matrix[:, 2]

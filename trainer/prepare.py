@@ -154,7 +154,8 @@ def _jobs(config: PrepareConfig, files: list[FaceFile], maker: ExampleMaker) -> 
                     name = f"{folder}/clip-{_shard_name(file.path, config.faces_dir)}"
                     yield _Job(name, (file,), lambda r, file=file: shown(file, r))
         own = [file for file in mixed if is_held_out(file.person) == is_wanted]
-        for n in range(0, len(own) if "sleepers" in config.kinds else 0, _STILLS_PER_NIGHT):
+        has_sleepers = "sleepers" in config.kinds and "eye" in config.regions
+        for n in range(0, len(own) if has_sleepers else 0, _STILLS_PER_NIGHT):
             block = tuple(own[n : n + _STILLS_PER_NIGHT])
             yield _Job(f"{folder}/sleepers-{n:05d}", block, lambda r, block=block: maker.of_sleepers(block, r))
         for n in range(0, len(own), _STILLS_PER_SHARD):

@@ -50,10 +50,13 @@ class TextureNetworks:
     ) -> None:
         """`folder` has `texture_<region>_portrait.onnx` and `texture_<region>_paint.onnx` for each of `regions`.
 
-        `load(path, shapes=...)` opens one of them; None: `engine` on `device`, in the precision that is fastest there
-        and right.
+        `load(path, shapes=...)` opens one of them; None: `engine` on `device`, and what runs in every frame in the
+        precision that is fastest there and right.
         """
-        load = load or partial(engines.load, backend=engine, device=device, precision="auto")
+        open_portrait = open_paint = load
+        if load is None:
+            open_portrait = partial(engines.load, backend=engine, device=device)
+            open_paint = partial(open_portrait, precision="auto")
         self._engines: dict[str, tuple[engines.Engine, engines.Engine]] = {}
         self._paths: dict[str, Path] = {}
         for region in regions:
@@ -68,8 +71,10 @@ class TextureNetworks:
                 {name: (len(SLITS[region]), *rest) for name, rest in inputs.items()}
                 for inputs in (_PORTRAIT_INPUTS, _PAINT_INPUTS)
             ]
-            portrait, paint = (load(path, shapes=fixed) for path, fixed in zip(paths, shapes, strict=True))
-            self._engines[region] = (portrait, paint)
+            self._engines[region] = (
+                open_portrait(paths[0], shapes=shapes[0]),
+                open_paint(paths[1], shapes=shapes[1]),
+            )
             self._paths[region] = paths[1]
 
     def prepare(self, rest: MotionPicture) -> PortraitPainter:

@@ -31,7 +31,8 @@ class MotionPicture:
 
 @dataclass(frozen=True)
 class Patch:
-    """`colour` `(h, w, 3)` float32 0-255 and `attention` `(h, w)` float32 0-1 for the rectangle at `origin` (x, y)."""
+    """`colour` `(h, w, 3)` float32 0-255, finite, and `attention` `(h, w)` float32 0-1 for the rectangle at `origin`
+    (x, y)."""
 
     origin: tuple[int, int]
     colour: np.ndarray
