@@ -14,6 +14,7 @@ from trainer.au_photos import PhotosConfig, make_photos
 from trainer.evaluate_au import EvaluateAuConfig, evaluate
 from trainer.evaluate_generator import EvaluateConfig, evaluate_generator
 from trainer.evaluate_loop import EvaluateLoopConfig, evaluate_loop
+from trainer.folds import FoldsConfig, make_folds
 from trainer.generator import GeneratorConfig, train_generator
 from trainer.inspect_texture import InspectConfig, inspect_texture
 from trainer.mouth import MouthConfig, build_mouth
@@ -24,6 +25,7 @@ from trainer.sheet import SheetConfig, make_sheet
 COMMANDS = {
     RigConfig: build,
     MouthConfig: build_mouth,
+    FoldsConfig: make_folds,
     PhotosConfig: make_photos,
     AuConfig: train,
     MergeConfig: merge,
@@ -42,6 +44,7 @@ def main() -> None:
     config = tyro.cli(
         Annotated[RigConfig, tyro.conf.subcommand("rig")]
         | Annotated[MouthConfig, tyro.conf.subcommand("mouth")]
+        | Annotated[FoldsConfig, tyro.conf.subcommand("folds")]
         | Annotated[PhotosConfig, tyro.conf.subcommand("au-photos")]
         | Annotated[AuConfig, tyro.conf.subcommand("au")]
         | Annotated[MergeConfig, tyro.conf.subcommand("au-merge")]

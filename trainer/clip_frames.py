@@ -52,3 +52,11 @@ def openness(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     eyes = (span(159, 145) / span(33, 133) + span(386, 374) / span(263, 362)) / 2
     return eyes, span(13, 14) / span(78, 308)
+
+
+def most_neutral(points: np.ndarray) -> int:
+    """The frame whose eyes, mouth and turn of the head are most like the clip's usual ones, with a closed mouth."""
+    eyes, mouth = openness(points)
+    turned = np.linalg.norm(points[:, 1, :2] - points[:, [33, 263], :2].mean(1), axis=1)
+    unlike = np.abs(eyes - np.median(eyes)) / np.median(eyes) + 2 * mouth
+    return int(np.argmin(unlike + np.abs(turned - np.median(turned)) / np.median(turned)))

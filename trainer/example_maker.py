@@ -14,7 +14,7 @@ from puppet.generate.mouth import MouthPictures
 from puppet.generate.region import PACKAGED, REGION_OF
 from puppet.landmarks import STIFF
 from puppet.rig import LandmarkRig
-from trainer.clip_frames import FRAME_PX, cut_frames, openness, place_face
+from trainer.clip_frames import FRAME_PX, cut_frames, most_neutral, openness, place_face
 from trainer.closed_eyes import CLOSED, WIDE, awaken, shut_control, unlike
 from trainer.face_sources import FaceReader, TrackedStill
 from trainer.faces_folder import FaceFile
@@ -231,12 +231,9 @@ def _onto(
 
 def _portraits(points: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
     """The most neutral frame, then others with open eyes."""
-    eyes, mouth = openness(points)
-    turned = np.linalg.norm(points[:, 1, :2] - points[:, [33, 263], :2].mean(1), axis=1)
-    unlike = np.abs(eyes - np.median(eyes)) / np.median(eyes) + 2 * mouth
-    unlike += np.abs(turned - np.median(turned)) / np.median(turned)
+    eyes, _ = openness(points)
     awake = np.flatnonzero(eyes > 0.85 * np.median(eyes))
-    return [int(np.argmin(unlike)), *(int(i) for i in rng.choice(awake, count - 1))]
+    return [most_neutral(points), *(int(i) for i in rng.choice(awake, count - 1))]
 
 
 def _targets(points: np.ndarray, first: int, count: int, rng: np.random.Generator) -> np.ndarray:

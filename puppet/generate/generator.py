@@ -27,6 +27,7 @@ from puppet.generate.anatomy import (
 from puppet.generate.canvas import Canvas
 from puppet.generate.eyes import EyeInterior
 from puppet.generate.field import PortraitField, build_field
+from puppet.generate.folds import FoldMaps, Folds
 from puppet.generate.lids import Lids
 from puppet.generate.lips import Lips, resting_lips
 from puppet.generate.motion import HeadPose, cell_positions, head_displacement, head_pose, invert
@@ -62,9 +63,10 @@ class Generator:
         pictures: MouthPictures,
         *,
         texture: TextureModel | None = None,
+        folds: FoldMaps | None = None,
         anatomy: Anatomy | None = None,
     ) -> None:
-        """`anatomy` None reads it from the canvas's landmarks."""
+        """`texture` repaints and `folds` shade what motion alone can't; `anatomy` None reads it from the landmarks."""
         self.canvas = canvas
         self.anatomy: Anatomy = read_anatomy(canvas.landmarks_px, rig) if anatomy is None else anatomy
         self.field: PortraitField = build_field(self.anatomy, rig, canvas.size)
@@ -85,6 +87,7 @@ class Generator:
         self._texels = self.field.head.grid.empty_sources()
         self._moved: np.ndarray | None = None
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="warp")
+        self.folds = None if folds is None else Folds(folds, canvas, self.anatomy, self.field)
         self.texture: TextureStep | None = None
         if texture is not None:
             self.texture = texture.prepare(self.move(zero, still, self.baseline))
@@ -98,7 +101,8 @@ class Generator:
     def render(self, control: np.ndarray) -> np.ndarray:
         """`(H, W, 3)` uint8 RGB, a new array. `control` `(SIZE,)`: intensities absolute, eyes and head relative."""
         started = time.perf_counter()
-        picture = self.move(self.weights_at(control), head_pose(control, self.field), control)
+        pose = head_pose(control, self.field)
+        picture = self.move(self.weights_at(control), pose, control, is_folded=self.folds is not None)
         moved = time.perf_counter()
         painted = self.texture.paint(picture, control) if self.texture is not None else []
         textured = time.perf_counter()
@@ -109,10 +113,12 @@ class Generator:
         self.timings = Timings(motion_ms, self._interior_ms, 1e3 * (textured - moved), 1e3 * (done - textured))
         return picture.rgb
 
-    def move(self, weights: np.ndarray, pose: HeadPose, control: np.ndarray) -> MotionPicture:
-        """The motion step with its interiors, a new picture.
+    def move(
+        self, weights: np.ndarray, pose: HeadPose, control: np.ndarray, *, is_folded: bool = False
+    ) -> MotionPicture:
+        """The motion step with its interiors, a new picture; its skin is shaded by the folds where that is asked for.
 
-        `weights` `(K,)` are the rig's beyond the portrait's own; of `control` `(SIZE,)` only the gaze is used.
+        `weights` `(K,)` are the rig's beyond the portrait's own; `control` `(SIZE,)` gives the gaze and the folds.
         """
         backward = self._backward(weights, pose)
         # The large warp is one call without Python's lock: meanwhile the slits, many small ones, are worked out.
@@ -127,6 +133,8 @@ class Generator:
         moved = self._moved = warped.result()
         for motion in motions:
             self._lay_slit(moved, motion)
+        if is_folded:
+            self.folds.shade(moved, self.region, backward, control, self.baseline)
         sampled = time.perf_counter()
         rgb = into_still(self.canvas.still, self.region, moved)
         for patch in (*self._interiors(openings, weights, control, pose), *filter(None, lashes)):
