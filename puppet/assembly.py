@@ -22,6 +22,7 @@ from puppet.stats import Stats
 
 if TYPE_CHECKING:  # what takes long to import is imported where it is opened, in threads
     from puppet.estimate import AuEstimator
+    from puppet.generate.folds import FoldMaps
     from puppet.generate.mouth import MouthPictures
     from puppet.generate.painter import TextureNetworks
     from puppet.portrait import Portrait
@@ -78,7 +79,7 @@ def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
 
     size = parse_size(options.portrait.size) if options.portrait.size else None
     framing = framing_of(options)
-    texture, mouth = open_texture(options), open_mouth(options)
+    texture, folds, mouth = open_texture(options), open_folds(options), open_mouth(options)
     # Not the one that watches the driver: that one learns the driver's face, and serves another thread.
     estimator = AuEstimator(engine=options.engine.engine, device=options.engine.device, learn_neutral=False)
 
@@ -96,6 +97,7 @@ def open_gallery(options: Options, paths: Sequence[Path]) -> Gallery:
             framing=framing,
             read_actions=read_actions,
             texture=texture,
+            folds=folds,
             mouth=mouth,
             open_device=partial(open_device, engine=options.engine.engine, device=options.engine.device),
         )
@@ -124,6 +126,17 @@ def open_texture(options: Options) -> TextureNetworks | None:
     if choice == "off" or (choice == "auto" and not any(MODELS.glob("texture_*.onnx"))):
         return None
     return TextureNetworks(engine=engine, device=device, regions=("eye",) if choice == "auto" else ("mouth", "eye"))
+
+
+def open_folds(options: Options) -> FoldMaps | None:
+    """What shades the skin of all portraits; None: motion alone.
+
+    Raises:
+        InputError: the packaged file is damaged.
+    """
+    from puppet.generate.folds import FoldMaps
+
+    return None if options.portrait.texture == "off" else FoldMaps.load()
 
 
 def open_mouth(options: Options) -> MouthPictures | None:

@@ -26,7 +26,7 @@ REQUIRED_PACKAGES = (
     "scikit-image",
 )
 LOADED_LIBRARIES = ("cv2", "mediapipe.python._framework_bindings", "av", "c2pa")
-MODELS = ("au_regressor.onnx", "landmark_rig.safetensors", "mouth.safetensors")
+MODELS = ("au_regressor.onnx", "landmark_rig.safetensors", "mouth.safetensors", "folds.safetensors")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from puppet import facs
 from puppet.errors import EngineError
 from puppet.generate.canvas import default_size, frame_portrait
+from puppet.generate.folds import FoldMaps
 from puppet.generate.generator import Generator, Timings
 from puppet.generate.mouth import MouthPictures
 from puppet.generate.texture import TextureModel
@@ -64,19 +65,23 @@ class Puppet:
         size: tuple[int, int] | None = None,
         read_actions: ReadActions | None = None,
         texture: TextureModel | None = None,
+        folds: FoldMaps | None = None,
         mouth: MouthPictures | None = None,
         open_device: OpenDevice | None = None,
     ) -> None:
         """`size` (width, height) of what is rendered; None keeps the portrait's aspect, 512 on the short side.
 
         `read_actions` says what the portrait itself shows (a smile is then relaxed by a neutral driver); None takes
-        the portrait's face as neutral but for the gap between its lips. `mouth` None draws the packaged teeth.
+        the portrait's face as neutral but for the gap between its lips. `texture` repaints what motion uncovers and
+        `folds` shade the skin; None leaves motion alone. `mouth` None draws the packaged teeth.
         """
         canvas = frame_portrait(portrait, size or default_size(portrait))
         self.name = portrait.name
         self.provenance: Provenance | None = None
         """Its file and who allowed it, where the program has read them."""
-        self._generator = Generator(canvas, LandmarkRig.load(), mouth or MouthPictures.load(), texture=texture)
+        self._generator = Generator(
+            canvas, LandmarkRig.load(), mouth or MouthPictures.load(), texture=texture, folds=folds
+        )
         if read_actions is not None:
             self._generator.set_baseline(_trusted(read_actions(portrait)))
         self._device = open_device(self._generator) if open_device is not None else None
@@ -91,6 +96,7 @@ class Puppet:
         framing: Literal["full", "head"] = "full",
         read_actions: ReadActions | None = read_expression,
         texture: TextureModel | None = None,
+        folds: FoldMaps | None = None,
         mouth: MouthPictures | None = None,
         open_device: OpenDevice | None = None,
     ) -> Puppet:
@@ -106,7 +112,13 @@ class Puppet:
         if framing == "head":
             portrait = portrait.cut_to_head()
         return cls(
-            portrait, size=size, read_actions=read_actions, texture=texture, mouth=mouth, open_device=open_device
+            portrait,
+            size=size,
+            read_actions=read_actions,
+            texture=texture,
+            folds=folds,
+            mouth=mouth,
+            open_device=open_device,
         )
 
     @property

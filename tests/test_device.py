@@ -15,6 +15,7 @@ from engines import EngineCache
 from puppet import facs
 from puppet.generate import device
 from puppet.generate.device import DeviceGenerator, card_for, graph_program, open_device
+from puppet.generate.folds import FoldMaps
 from puppet.generate.motion import head_pose
 from puppet.generate.painter import TextureNetworks
 from puppet.puppet import Puppet
@@ -65,9 +66,12 @@ def differences(graph, generator, controls):
 
 
 def assert_same_pictures(outside, inside, *, share=0.0003):
-    """At most `share` of the pixels outside of the openings more than 2 levels off: fine hair multiplies rounding."""
+    """At most `share` of the pixels outside of the openings more than 2 levels off: fine hair multiplies rounding.
+
+    Skin that is shaded NumPy rounds once more.
+    """
     assert (outside > 2).mean() < share and np.percentile(outside, 99.9) <= 3
-    assert (inside > 4).mean() < 0.001 and inside.mean() < 0.5 and np.percentile(inside, 99.9) <= 4
+    assert (inside > 4).mean() < 0.001 and inside.mean() < 0.7 and np.percentile(inside, 99.9) <= 4
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,7 @@ def portrait(astronaut_portrait):
 
 @pytest.fixture(scope="module")
 def generator(portrait):
-    return Puppet(portrait, size=SIZE).generator
+    return Puppet(portrait, size=SIZE, folds=FoldMaps.load()).generator
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +311,7 @@ def test_on_a_card_it_draws_the_same_and_comes_back_from_the_cache(portrait, tmp
     if backend == "tensorrt":
         pytest.importorskip("torch_tensorrt", reason="needs the tensorrt extra")
     texture = TextureNetworks(device="cpu") if has_networks else None
-    generator = Puppet(portrait, size=(512, 512), texture=texture).generator
+    generator = Puppet(portrait, size=(512, 512), texture=texture, folds=FoldMaps.load()).generator
     kept = EngineCache(tmp_path)
     for _ in range(2):
         made = DeviceGenerator(generator, engine=backend, device="cuda", cache=kept)

@@ -1,9 +1,10 @@
 """`python -m trainer evaluate`. Self-reenactment: a clip's first neutral frame is the portrait, its frames drive it.
 
 Columns of one run: `static` the untouched portrait; `warp` its pixels moved by one smooth field, lips and lids not
-parted and nothing drawn between them; `motion` the whole motion step, with teeth, eyeballs and lids; `texture` with the
-networks; `whole`, where it is asked for, with one network of the whole face instead; `bound` motion with the truth
-itself wherever an opening is or was: the best that painting openings could do.
+parted and nothing drawn between them; `motion` the whole motion step, with teeth, eyeballs and lids; `folds` the same
+with its skin shaded; `texture` that with the networks: the whole texture step; `whole`, where it is asked for, with one
+network of the whole face instead; `bound` motion with the truth itself wherever an opening is or was: the best that
+painting openings could do.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from puppet import facs
 from puppet.composite import blend
 from puppet.errors import InputError
 from puppet.estimate import AuEstimator
+from puppet.generate.folds import FoldMaps
 from puppet.generate.generator import Generator
 from puppet.generate.motion import HeadPose, head_pose
 from puppet.generate.mouth import MouthPictures
@@ -129,10 +131,11 @@ class _Stage:
         self, weights: np.ndarray, pose: HeadPose, control: np.ndarray
     ) -> tuple[dict[str, np.ndarray], MotionPicture]:
         picture = self.generator.move(weights, pose, control)
-        shown = {"motion": picture.rgb}
+        folded = self.generator.move(weights, pose, control, is_folded=True)
+        shown = {"motion": picture.rgb, "folds": folded.rgb}
         for column, painter in self._painters.items():
-            shown[column] = picture.rgb.copy()
-            for patch in painter.paint(picture, control):
+            shown[column] = folded.rgb.copy()
+            for patch in painter.paint(folded, control):
                 blend(shown[column], patch)
         return shown, picture
 
@@ -161,7 +164,7 @@ def evaluate_generator(config: EvaluateConfig) -> None:
     networks = {"texture": TextureNetworks(folder=config.models, regions=config.regions)}
     if config.whole is not None:
         networks["whole"] = TextureNetworks(folder=config.whole, regions=("face",))
-    stage = _Stage(config, Toolbox(LandmarkRig.load(), MouthPictures.load()), networks)
+    stage = _Stage(config, Toolbox(LandmarkRig.load(), MouthPictures.load(), folds=FoldMaps.load()), networks)
     judges = (
         ActionJudge(config.judges_dir / "face_landmarker_v2_with_blendshapes.task"),
         IdentityJudge(config.judges_dir),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-COLUMNS = ("static", "warp", "motion", "texture", "whole", "bound")
+COLUMNS = ("static", "warp", "motion", "folds", "texture", "whole", "bound")
 COMPARED = (
     ("motion", "static"),
     ("texture", "static"),
     ("motion", "warp"),
     ("texture", "warp"),
+    ("folds", "motion"),
     ("texture", "motion"),
     ("whole", "motion"),
     ("whole", "texture"),

@@ -13,6 +13,9 @@ from puppet.rig import LandmarkRig
 
 _RADIUS_CM = 9.0  # of the cylinder, which touches the face at its foremost point
 _BORDER_PX = 2
+_SMOOTHEST_PX = 16.0  # broader changes of the light are the room's
+_FADE_PX = 5.0
+_GRAIN_PX = 1.2  # finer than this, means over faces show the tracker's triangles
 _OFF_CHART = -1
 
 
@@ -38,6 +41,29 @@ class FaceChart:
         """`(height, width)` bool: neither off the face nor in an opening, on both sides."""
         own = (self._at != _OFF_CHART) & (self._at < self._skin_count)
         return own & own[:, ::-1]
+
+    @cached_property
+    def mirrored(self) -> np.ndarray:
+        """`(P,)` int: of each of the skin's pixels, in their order, the one that mirrors it."""
+        numbers = np.full(self.skin.shape, -1)
+        numbers[self.skin] = np.arange(self.skin.sum())
+        return numbers[:, ::-1][self.skin]
+
+    def details(self, plane: np.ndarray) -> np.ndarray:
+        """`(P,)` what of a plane `(height, width)` float32 is finer than the light in a room, on the skin."""
+        skin = self.skin.astype(np.float32)
+        broad = cv2.GaussianBlur(plane * skin, (0, 0), _SMOOTHEST_PX)
+        broad /= np.maximum(cv2.GaussianBlur(skin, (0, 0), _SMOOTHEST_PX), 1e-3)
+        return (plane - broad)[self.skin]
+
+    def lay(self, values: np.ndarray) -> np.ndarray:
+        """`(N, height, width)` float32 of values `(N, P)` on the skin, without the edges of triangles, fading towards
+        openings and the face's border."""
+        planes = np.zeros((len(values), *self.skin.shape), np.float32)
+        planes[:, self.skin] = values
+        distance = cv2.distanceTransform(np.pad(self.skin.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+        fade = np.clip((distance - 1) / _FADE_PX, 0, 1)
+        return np.stack([cv2.GaussianBlur(plane, (0, 0), _GRAIN_PX) * fade for plane in planes])
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """`(height, width, ...)` of values at the landmarks `(468, ...)`, linear in each triangle."""

@@ -1,4 +1,4 @@
-"""`python -m trainer inspect`. Shows what the texture networks do to one portrait: moved, attention, colour, result."""
+"""`python -m trainer inspect`. What the texture step does to a portrait: moved, folded, attention, colour, result."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from puppet import facs
 from puppet.composite import blend
 from puppet.gallery import portrait_paths
 from puppet.generate.canvas import default_size, frame_portrait
+from puppet.generate.folds import FoldMaps
 from puppet.generate.generator import Generator
 from puppet.generate.motion import head_pose
 from puppet.generate.mouth import MouthPictures
@@ -40,7 +41,7 @@ class InspectConfig:
 
 
 def inspect_texture(config: InspectConfig) -> None:
-    """Write a sheet a portrait: rows of expressions, columns moved, attention, colour, result.
+    """Write a sheet a portrait: rows of expressions, columns moved, folded, attention, colour, result.
 
     Raises:
         PortraitError: a picture can't be animated.
@@ -55,18 +56,22 @@ def inspect_texture(config: InspectConfig) -> None:
     rig, pictures = LandmarkRig.load(), MouthPictures.load()
     for path in paths:
         portrait = Portrait.load(path)
-        generator = Generator(frame_portrait(portrait, default_size(portrait)), rig, pictures, texture=networks)
+        canvas = frame_portrait(portrait, default_size(portrait))
+        generator = Generator(canvas, rig, pictures, texture=networks, folds=FoldMaps.load())
         sheet = np.vstack([_row(generator, facs.control(**e)) for e in EXPRESSIONS.values()])
         cv2.imwrite(str(config.output / f"{path.stem}.png"), sheet[..., ::-1])
         print(
-            f"{config.output / path.stem}.png: rows {', '.join(EXPRESSIONS)}; columns moved, attention, colour, result"
+            f"{config.output / path.stem}.png: rows {', '.join(EXPRESSIONS)}; "
+            "columns moved, folded, attention, colour, result"
         )
     networks.close()
 
 
 def _row(generator: Generator, control: np.ndarray) -> np.ndarray:
-    """Moved, attention, colour and result, cut to the face."""
-    picture = generator.move(generator.weights_at(control), head_pose(control, generator.field), control)
+    """Moved, folded, attention, colour and result, cut to the face."""
+    weights, pose = generator.weights_at(control), head_pose(control, generator.field)
+    moved = generator.move(weights, pose, control)
+    picture = generator.move(weights, pose, control, is_folded=True)
     attention = np.zeros_like(picture.rgb)
     colour, result = picture.rgb.copy(), picture.rgb.copy()
     for patch in generator.texture.paint(picture, control):
@@ -76,5 +81,5 @@ def _row(generator: Generator, control: np.ndarray) -> np.ndarray:
     points = generator.anatomy.points_px[:, :2]
     low = np.clip(points.min(0) - 10, 0, None).astype(int)
     high = points.max(0).astype(int) + 30
-    columns = [rgb[low[1] : high[1], low[0] : high[0]] for rgb in (picture.rgb, attention, colour, result)]
+    columns = [rgb[low[1] : high[1], low[0] : high[0]] for rgb in (moved.rgb, picture.rgb, attention, colour, result)]
     return np.hstack(columns)

@@ -10,6 +10,7 @@ import numpy as np
 
 from puppet import facs
 from puppet.errors import InputError, PortraitError
+from puppet.generate.folds import FoldMaps
 from puppet.generate.painter import MODELS, TextureNetworks
 from puppet.generate.region import PACKAGED
 from puppet.input_file import pictures_in
@@ -77,12 +78,12 @@ def make_sheet(config: SheetConfig) -> None:
 
 
 def _rows(path: Path, config: SheetConfig, networks: TextureNetworks) -> np.ndarray:
-    puppet = Puppet.load(path, framing="head", texture=networks)
-    step, puppet.generator.texture = puppet.generator.texture, None
+    puppet = Puppet.load(path, framing="head", texture=networks, folds=FoldMaps.load())
+    painted = (puppet.generator.texture, puppet.generator.folds)
     window = _face_window(puppet.landmarks_px, puppet.size)
     rows = []
-    for texture in (None, step):
-        puppet.generator.texture = texture
+    for texture, folds in ((None, None), painted):
+        puppet.generator.texture, puppet.generator.folds = texture, folds
         shown = [puppet.still, *(puppet.render(facs.control(**EXPRESSIONS[name])) for name in config.expressions)]
         size = (config.tile, config.tile * 5 // 4)
         rows.append(np.hstack([cv2.resize(rgb[window], size, interpolation=cv2.INTER_AREA) for rgb in shown]))

@@ -18,6 +18,7 @@ from scipy.optimize import lsq_linear
 from puppet import facs
 from puppet.generate.anatomy import LIDS, Anatomy, read_anatomy
 from puppet.generate.canvas import frame_portrait
+from puppet.generate.folds import FoldMaps
 from puppet.generate.generator import Generator
 from puppet.generate.motion import HeadPose
 from puppet.generate.mouth import MouthPictures
@@ -59,10 +60,11 @@ class Toolbox:
     rig: LandmarkRig
     pictures: MouthPictures
     regions: tuple[str, ...] = PACKAGED
+    folds: FoldMaps | None = None
 
     def generator(self, rgb: np.ndarray, landmarks_px: np.ndarray, *, anatomy: Anatomy | None = None) -> Generator:
         canvas = frame_portrait(Portrait(rgb, landmarks_px, "portrait"), None)
-        return Generator(canvas, self.rig, self.pictures, anatomy=anatomy)
+        return Generator(canvas, self.rig, self.pictures, folds=self.folds, anatomy=anatomy)
 
 
 def resting(generator: Generator) -> MotionPicture:

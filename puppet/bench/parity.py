@@ -20,6 +20,7 @@ from puppet import facs
 from puppet.estimate import MODEL_PATH, align
 from puppet.gallery import demo_portrait
 from puppet.generate.device import DeviceGenerator
+from puppet.generate.folds import FoldMaps
 from puppet.generate.painter import TextureNetworks
 from puppet.landmarks import TRACKED_COUNT
 from puppet.portrait import Portrait
@@ -131,7 +132,7 @@ def compare_generators(
 ) -> list[Parity]:
     """Whole pictures of every engine and device, in fp32, on `count` random controls shared out among the portraits.
 
-    All networks paint in them. Each portrait is exported and compiled anew, which takes a minute or more.
+    All networks paint in them, and folds. Each portrait is exported and compiled anew, which takes a minute or more.
 
     Raises:
         PortraitError, EngineError: a picture without a usable face; torch is not installed.
@@ -143,7 +144,7 @@ def compare_generators(
     with closing(TextureNetworks(engine="onnxruntime", device="cpu")) as networks:
         for path, share in zip(portraits, np.array_split(np.arange(count), len(portraits)), strict=True):
             controls = [random_control(random) for _ in share]
-            generator = Puppet.load(path, size=size, texture=networks).generator
+            generator = Puppet.load(path, size=size, texture=networks, folds=FoldMaps.load()).generator
             with closing(DeviceGenerator(generator, engine="torch", device="cpu")) as reference:
                 version, expected = reference.info.version, [reference.render(control) for control in controls]
             for place in [place for place in errors if place not in reasons]:

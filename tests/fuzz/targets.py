@@ -217,7 +217,8 @@ def _tensor_files() -> list[bytes]:
     from safetensors.numpy import save
 
     eye = {"mean_cm": np.ones((4, 3), np.float32), "empty": np.zeros((0, 3), np.float16)}
-    return [_packaged("landmark_rig.safetensors"), _packaged("mouth.safetensors"), save(eye, {"actions": "[]"})]
+    packaged = ("landmark_rig.safetensors", "mouth.safetensors", "folds.safetensors")
+    return [*map(_packaged, packaged), save(eye, {"actions": "[]"})]
 
 
 def _attack_rig(path: Path) -> None:
@@ -233,6 +234,14 @@ def _attack_mouth(path: Path) -> None:
 
     pictures = MouthPictures.load(path)
     assert np.isfinite(pictures.anchors_in_picture()).all() and pictures.upper.shape == pictures.lower.shape
+
+
+def _attack_folds(path: Path) -> None:
+    from puppet.generate.folds import FoldMaps
+
+    FoldMaps.load.cache_clear()
+    maps = FoldMaps.load(path)
+    assert np.isfinite(maps.maps).all() and len(maps.actions) == len(maps.maps)
 
 
 def _configs() -> list[bytes]:
@@ -332,6 +341,7 @@ TARGETS = {
     "torch": Target(".onnx", _onnx_models, functools.partial(_attack_engine, backend="torch")),
     "rig": Target(".safetensors", _tensor_files, _attack_rig, _JSON_TOKENS),
     "mouth": Target(".safetensors", _tensor_files, _attack_mouth, _JSON_TOKENS),
+    "folds": Target(".safetensors", _tensor_files, _attack_folds, _JSON_TOKENS),
     "config": Target(".toml", _configs, _attack_config, _TOML_TOKENS),
     "note": Target(".toml", _notes, _attack_note, _TOML_TOKENS),
     "neutral": Target(".json", _neutrals, _attack_neutral, _JSON_TOKENS),

@@ -9,6 +9,7 @@ sampling    pictures read and written at positions that are known only at run ti
 control     the control vector as weights of the actions and a pose
 motion      the head's displacement, turned round
 slit        skin on both sides of mouth and eyes, and the opening between
+folds       skin that darkens in creases and lightens where it bulges
 eyes        what shows between the lids
 mouth       what shows between the lips
 painter     the texture networks

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from puppet.generate.generator import Generator
 from puppet.generate.graph.control import HeadPoseStep, Pose, WeightsStep
 from puppet.generate.graph.eyes import Eyes
+from puppet.generate.graph.folds import FoldShading, shade
 from puppet.generate.graph.motion import HeadMotion, Texture
 from puppet.generate.graph.mouth import Mouth
 from puppet.generate.graph.painter import RegionPainter, lay
@@ -43,6 +44,7 @@ class GeneratorGraph(nn.Module):
         self.weights = WeightsStep(generator)
         self.head = HeadMotion(generator, self.region)
         self.texture = Texture(canvas)
+        self.folds = None if generator.folds is None else FoldShading(generator, self.region)
         self.mouth_slit = SlitBatch([slits["mouth"]], generator, self.region)
         self.mouth = Mouth(generator, slits["mouth"].follow_at_anchor)
         self.eye_slits = SlitBatch([slits[side] for side in EYES], generator, self.region)
@@ -79,13 +81,25 @@ class GeneratorGraph(nn.Module):
         pose, weights = self.pose(control), self.weights(control)
         around = self.head.backward(weights, pose)
         flat = self.region.flat(self.texture(*self.head.shown(around)))
+        ratio = None if self.folds is None else self.folds(control, around)
+        if ratio is not None:
+            flat = shade(flat, ratio)
         window, skin, opening = self.mouth_slit(weights, pose, around, self.texture)
+        skin = self._shade(skin, ratio, window.places)
         flat = self._lay(flat, window.places, self.mouth(skin, window, opening, weights, pose))
         slits = {"mouth": (opening, window)}
         window, skin, opening = self.eye_slits(weights, pose, around, self.texture)
+        skin = self._shade(skin, ratio, window.places)
         flat = self._lay(flat, window.places, self.eyes(skin, window, opening, control, pose))
         slits["eye"] = (opening, window)
         return _Drawn(flat.round(), pose, slits)
+
+    def _shade(self, windows: Tensor, ratio: Tensor | None, places: Tensor) -> Tensor:
+        """Windows `(N, 3, rows, columns)` of skin with the folds that lie at their places."""
+        if ratio is None:
+            return windows
+        count, _, rows, columns = windows.shape
+        return shade(windows, self.region.read(ratio, places).reshape(3, count, rows, columns).transpose(0, 1))
 
     def _lay(self, flat: Tensor, places: Tensor, windows: Tensor) -> Tensor:
         return self.region.write(flat, places, windows.transpose(0, 1).reshape(3, -1))
