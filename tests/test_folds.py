@@ -109,7 +109,8 @@ def test_all_actions_together_keep_within_the_limit(folded):
     control = facs.rest()
     control[: facs.INTENSITY_COUNT] = 5
     rows, columns = folded.generator.field.head.grid.shape
-    folds.shade(grey, (0, 0, *SIZE), np.zeros((rows, columns, 2), np.float32), control, facs.rest())
+    ratio = folds.ratio(np.zeros((rows, columns, 2), np.float32), control, facs.rest())
+    folds.shade(grey, (0, 0, *SIZE), ratio)
     most = MOST * float(folds.shares.max())
     assert 100 * np.exp(-most) - 1 <= grey.min() < 80 and 120 < grey.max() <= 100 * np.exp(most) + 1
 

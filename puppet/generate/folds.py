@@ -113,22 +113,15 @@ class Folds:
         y0, y1 = (top + int(row) * cell for row in (rows.start, rows.stop))
         return x0, y0, x1, y1
 
-    def shade(
-        self,
-        moved: np.ndarray,
-        region: tuple[int, int, int, int],
-        backward: np.ndarray,
-        control: np.ndarray,
-        baseline: np.ndarray,
-    ) -> None:
-        """Shade the moved skin in place; nothing changes at the portrait's own expression.
+    def ratio(self, backward: np.ndarray, control: np.ndarray, baseline: np.ndarray) -> np.ndarray | None:
+        """`(h, w, 3)` float32: how much brighter the colours in `box` become; None at the portrait's own expression.
 
-        `moved` `(h, w, 3)` uint8 is the canvas's `region` (x0, y0, x1, y1) and `backward` `(rows, columns, 2)` px leads
-        from the head grid's cells to what they show; `control` and `baseline` `(SIZE,)`.
+        `backward` `(rows, columns, 2)` px leads from the head grid's cells to what they show; `control` and `baseline`
+        `(SIZE,)`.
         """
         amounts = (control[self.places] - baseline[self.places]) * np.float32(1 / facs.MAX_INTENSITY)
         if np.abs(amounts).max() < _LEAST_AMOUNT:
-            return
+            return None
         change = (amounts @ self.basis).reshape(self.grid.shape)
         change = np.float32(MOST) * np.tanh(change * np.float32(1 / MOST))
         shown = (self._cells + backward[self._window]) * self._cells_a_px
@@ -136,7 +129,11 @@ class Folds:
         change = cv2.remap(change, shown, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         ratio = cv2.exp(cv2.multiply(in_colours(change), (*map(float, self.shares), 0.0)))
         x0, y0, x1, y1 = self.box
-        ratio = cv2.resize(ratio, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
+        return cv2.resize(ratio, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
+
+    def shade(self, moved: np.ndarray, region: tuple[int, int, int, int], ratio: np.ndarray) -> None:
+        """Skin `moved` `(h, w, 3)` uint8, which is the canvas's `region` (x0, y0, x1, y1), with its ratio, in place."""
+        x0, y0, x1, y1 = self.box
         left, top, right, bottom = region
         x_from, y_from, x_to, y_to = max(x0, left), max(y0, top), min(x1, right), min(y1, bottom)
         skin = moved[y_from - top : y_to - top, x_from - left : x_to - left]

@@ -123,6 +123,7 @@ class Generator:
         backward = self._backward(weights, pose)
         # The large warp is one call without Python's lock: meanwhile the slits, many small ones, are worked out.
         warped = self._beside.submit(self._warped, backward)
+        ratio = self._beside.submit(self.folds.ratio, backward, control, self.baseline) if is_folded else None
         openings, motions, lashes = {}, [], []
         for name, slit in self.slits.items():
             if (opened := open_slit(slit, self.field, weights, pose, backward, self.canvas)) is not None:
@@ -133,8 +134,8 @@ class Generator:
         moved = self._moved = warped.result()
         for motion in motions:
             self._lay_slit(moved, motion)
-        if is_folded:
-            self.folds.shade(moved, self.region, backward, control, self.baseline)
+        if ratio is not None and (shading := ratio.result()) is not None:
+            self.folds.shade(moved, self.region, shading)
         sampled = time.perf_counter()
         rgb = into_still(self.canvas.still, self.region, moved)
         for patch in (*self._interiors(openings, weights, control, pose), *filter(None, lashes)):
