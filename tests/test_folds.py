@@ -9,7 +9,7 @@ from puppet import facs
 from puppet.assembly import open_folds
 from puppet.config import Options, PortraitOptions
 from puppet.errors import InputError
-from puppet.generate.folds import DEFAULT_PATH, MOST, FoldMaps
+from puppet.generate.folds import DEFAULT_PATH, MOST_BRIGHT, MOST_DARK, FoldMaps
 from puppet.puppet import Puppet
 from puppet.rig import LandmarkRig
 from trainer.face_chart import FaceChart, rasterize
@@ -111,8 +111,8 @@ def test_all_actions_together_keep_within_the_limit(folded):
     rows, columns = folded.generator.field.head.grid.shape
     ratio = folds.ratio(np.zeros((rows, columns, 2), np.float32), control, facs.rest())
     folds.shade(grey, (0, 0, *SIZE), ratio)
-    most = MOST * float(folds.shares.max())
-    assert 100 * np.exp(-most) - 1 <= grey.min() < 80 and 120 < grey.max() <= 100 * np.exp(most) + 1
+    dark, bright = (100 * np.exp(limit * folds.shares.max()) for limit in (-MOST_DARK, MOST_BRIGHT))
+    assert dark - 1 <= grey.min() < 85 and 112 < grey.max() <= bright + 1
 
 
 def test_shades_take_the_portraits_own_colours(portrait):

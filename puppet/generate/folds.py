@@ -26,8 +26,8 @@ from puppet.landmarks import FACE_COUNT
 from puppet.tensors import REAL, Layout, read_tensors
 
 DEFAULT_PATH = Path(__file__).parent.parent / "models" / "folds.safetensors"
-MOST = 0.4
-"""What the logarithm of a ratio approaches as actions add up: skin gets at most 1.5 times as bright or dark."""
+MOST_DARK, MOST_BRIGHT = 0.25, 0.15
+"""What the logarithm of a ratio approaches as actions add up: as much as faces that laugh and frown show."""
 FINER = 2
 """Ratios are worked out on cells this much smaller than the head grid's."""
 
@@ -123,7 +123,8 @@ class Folds:
         if np.abs(amounts).max() < _LEAST_AMOUNT:
             return None
         change = (amounts @ self.basis).reshape(self.grid.shape)
-        change = np.float32(MOST) * np.tanh(change * np.float32(1 / MOST))
+        most = np.where(change < 0, np.float32(MOST_DARK), np.float32(MOST_BRIGHT))
+        change = most * np.tanh(change / most)
         shown = (self._cells + backward[self._window]) * self._cells_a_px
         shown = cv2.resize(shown, None, fx=FINER, fy=FINER, interpolation=cv2.INTER_LINEAR)
         change = cv2.remap(change, shown, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)

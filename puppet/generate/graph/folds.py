@@ -43,7 +43,8 @@ class FoldShading(nn.Module):
         """`(3, P)` of a control `(SIZE,)`; `backward` `(1, 2, rows, columns)` px of the head's grid."""
         amounts = (control.index_select(0, self.places) - self.baseline) * (1 / facs.MAX_INTENSITY)
         change = (amounts @ self.basis).reshape(1, 1, *self._shape)
-        change = reference.MOST * torch.tanh(change * (1 / reference.MOST))
+        most = torch.where(change < 0, reference.MOST_DARK, reference.MOST_BRIGHT)
+        change = most * torch.tanh(change / most)
         shown = (self.cells + backward[self._window]) * (1 / self._cell_px)
         shown = F.interpolate(shown, self._fine, mode="bilinear", align_corners=False)
         ratio = torch.exp(sample(change, shown[:, 0], shown[:, 1], padding="zeros") * self.shares)
