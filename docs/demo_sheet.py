@@ -10,13 +10,16 @@ import numpy as np
 
 from puppet.demo import SEGMENTS, demo_track
 from puppet.gallery import demo_portrait
+from puppet.generate.folds import FoldMaps
+from puppet.generate.painter import TextureNetworks
 from puppet.puppet import Puppet
 
 FPS, TILE, COLUMNS = 30, 256, 6
 
 
 def main() -> None:
-    puppet = Puppet.load(demo_portrait(), framing="head")
+    networks = TextureNetworks(regions=("eye",))  # as the program does by default
+    puppet = Puppet.load(demo_portrait(), framing="head", texture=networks, folds=FoldMaps.load())
     track = demo_track(FPS)
     tiles = [_tile(puppet.still, "the portrait")]
     for segment in SEGMENTS:

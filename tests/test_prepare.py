@@ -119,6 +119,18 @@ def test_what_cant_be_used_is_named_with_the_reason(tmp_path, astronaut, name, r
     assert file.path.name in str(caught.value)
 
 
+def test_what_is_looked_at_twice_is_tracked_once(tmp_path, astronaut, monkeypatch):
+    write_picture(tmp_path / "ben.png", astronaut)
+    file, reader = FaceFile(tmp_path / "ben.png", "still", "ben"), FaceReader(tmp_path / "cache")
+    first = reader.still(file)
+    monkeypatch.setattr("trainer.face_sources.FaceTracker", None)
+    again = FaceReader(tmp_path / "cache").still(file)
+    np.testing.assert_array_equal(again.landmarks_px, first.landmarks_px)
+    write_picture(tmp_path / "ben.png", astronaut[:400])  # another picture of the same name
+    with pytest.raises(TypeError):
+        FaceReader(tmp_path / "cache").still(file)
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory, astronaut):
     """A folder with one good clip, one good still and one broken of each, prepared."""

@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 
 from puppet.errors import InputError
+from puppet.landmarks import TRACKED_COUNT
 from puppet.portrait import find_faces
-from puppet.track import FaceTracker
+from puppet.track import Face, FaceTracker
+from trainer.disk import written_whole
 from trainer.faces_folder import FaceFile
 from trainer.tracking import Clip, read_rgb, track_video
 
@@ -36,7 +38,7 @@ class TrackedStill:
 
 
 class FaceReader:
-    """Reads faces; landmarks of clips are kept in the cache folder."""
+    """Reads faces; their landmarks are kept in the cache folder, so that what is looked at twice is tracked once."""
 
     def __init__(self, cache_dir: Path) -> None:
         self._cache_dir = cache_dir
@@ -51,15 +53,26 @@ class FaceReader:
         if max(rgb.shape[:2]) > _MOST_STILL_PX:
             zoom = _MOST_STILL_PX / max(rgb.shape[:2])
             rgb = cv2.resize(rgb, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
-        if self._tracker is None:
-            self._tracker = FaceTracker(static=True, max_faces=3)
-        faces = self._tracker.track_all(rgb)
+        faces = self._faces(file.path, rgb)
         if not faces:
             raise InputError(f"{file.path}: no face.")
         if len(faces) > 1 and faces[1].area_px > _RIVAL * faces[0].area_px:
             raise InputError(f"{file.path}: several people ({len(faces)} faces).")
         _check_size(file.path, faces[0].landmarks_px[None])
         return TrackedStill(rgb, faces[0].landmarks_px, file.person)
+
+    def _faces(self, path: Path, rgb: np.ndarray) -> list[Face]:
+        """The largest first."""
+        cached, size = self._cache_dir / "stills" / f"{_cache_name(path)}.npy", (rgb.shape[1], rgb.shape[0])
+        if cached.is_file():
+            return [Face(points, size) for points in np.load(cached)]
+        if self._tracker is None:
+            self._tracker = FaceTracker(static=True, max_faces=3)
+        faces = self._tracker.track_all(rgb)
+        points = np.array([face.landmarks_px for face in faces], np.float32).reshape(-1, TRACKED_COUNT, 3)
+        with written_whole(cached) as part, open(part, "wb") as kept:
+            np.save(kept, points)
+        return faces
 
     def clip(self, file: FaceFile) -> Clip:
         """

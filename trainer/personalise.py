@@ -107,7 +107,7 @@ def take_teeth(video: Path, portrait: Path | None, folder: Path, cache_dir: Path
     if path.is_file():
         return MouthPictures.load(path)
     reader, tools = FaceReader(cache_dir), Toolbox(LandmarkRig.load(), MouthPictures.load())
-    still = _portrait(portrait) if portrait is not None else None
+    still = _portrait(portrait, cache_dir) if portrait is not None else None
     tracked = reader.clip(FaceFile(video, "clip", video.stem))
     views = read_views(video, tracked.landmarks_px, (0.0, _LEARNT_FROM), tools)
     own = lay_rows(views.looks, tools.pictures)
@@ -137,7 +137,7 @@ def prepare_person(
     """
     check_index(output, for_writing=True)
     maker = ExampleMaker(cache_dir=output, pictures=pictures)
-    still = _portrait(portrait) if portrait is not None else None
+    still = _portrait(portrait, output) if portrait is not None else None
     file = FaceFile(video, "clip", video.stem)
     for name, part, count in (
         (TRAIN, (0.0, _LEARNT_FROM), _TARGETS),
@@ -150,5 +150,5 @@ def prepare_person(
             write_shard(path, examples)
 
 
-def _portrait(path: Path) -> TrackedStill:
-    return FaceReader(path.parent).still(FaceFile(path, "still", path.stem))
+def _portrait(path: Path, cache_dir: Path) -> TrackedStill:
+    return FaceReader(cache_dir).still(FaceFile(path, "still", path.stem))
