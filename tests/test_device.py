@@ -155,6 +155,16 @@ def test_it_exports_strictly_without_a_break(graph):
             torch.testing.assert_close(program.module()(tensor), graph(tensor), atol=0, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_compilers_can_take_it_apart_and_together_again(graph, generator):
+    """They decompose an exported program, which makes it a module with names of its own first."""
+    step = graph_program(generator).module
+    control = torch.from_numpy(facs.control(AU12=3, AU26=2, AU25=3))
+    program = torch.export.export(step, (control,)).run_decompositions()
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(control), graph.picture(control), atol=1e-3, rtol=0)
+
+
 def test_forward_neither_waits_for_values_nor_makes_tensors_elsewhere(graph):
     """On the meta device there are no values to wait for, and what is made on the CPU can't be mixed in."""
     import copy
@@ -180,6 +190,27 @@ def test_it_round_trips_through_onnx(generator, cache, backend):
     np.testing.assert_allclose(made.render(program.golden["control"]), expected, atol=2)
     np.testing.assert_array_equal(made.render(generator.baseline), generator.canvas.still)
     made.close()
+
+
+@pytest.mark.slow
+def test_tensorrt_builds_it_whole_and_needs_no_card_for_that(portrait, cache):
+    """For an RTX 40 card; whether it draws the right pictures only a card can say."""
+    tensorrt = pytest.importorskip("tensorrt_rtx", reason="needs the tensorrt extra")
+    from engines.program import onnx_bytes
+
+    networks = TextureNetworks(engine="onnxruntime")
+    painted = Puppet(portrait, size=SIZE, texture=networks, folds=FoldMaps.load()).generator
+    builder = tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR))
+    network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = tensorrt.OnnxParser(network, tensorrt.Logger(tensorrt.Logger.ERROR))
+    is_read = parser.parse(onnx_bytes(graph_program(painted), cache))
+    assert is_read, [str(parser.get_error(n)) for n in range(parser.num_errors)]
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(tensorrt.ComputeCapability.SM89, 0)
+    engine = builder.build_serialized_network(network, config)
+    assert engine is not None and engine.nbytes > 1_000_000
+    networks.close()
 
 
 def test_a_kept_engine_is_taken_again_and_another_baseline_is_another_engine(portrait, generator, cache):

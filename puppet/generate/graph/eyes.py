@@ -65,8 +65,8 @@ class Eyes(nn.Module):
 
     def _gaze_px(self, control: Tensor, pose: Pose) -> Tensor:
         """`(N, 2)` px that each iris moves on the picture."""
-        yaw, pitch = control[self._gaze], control[self._gaze + 1]
-        forward = torch.stack((yaw.sin() * pitch.cos(), pitch.sin(), yaw.cos() * pitch.cos() - 1.0))
+        yaw, pitch = control[self._gaze : self._gaze + 1], control[self._gaze + 1 : self._gaze + 2]
+        forward = torch.cat((yaw.sin() * pitch.cos(), pitch.sin(), yaw.cos() * pitch.cos() - 1.0))
         return ((self.gaze_px @ forward) @ pose.linear.T)[:, :2]
 
     def _crop_from_canvas(self, window: Window, linear: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:

@@ -119,7 +119,7 @@ class PictureStep(nn.Module):
 
     def __init__(self, graph: GeneratorGraph) -> None:
         super().__init__()
-        self.graph = graph
+        self.generator = graph  # an exported module has an attribute `graph` of its own
 
     def forward(self, control: Tensor) -> Tensor:
-        return self.graph.picture(control)
+        return self.generator.picture(control)
