@@ -43,7 +43,7 @@ class PortraitOptions:
     size: Annotated[str | None, _option("Published size.", "WxH", "portrait's aspect, short side 512")] = None
     texture: Annotated[
         Texture,
-        _option("Networks repaint lids as they close (auto), mouths as well (on), or nothing.", default="auto"),
+        _option("Skin folds and lids are repainted (auto), mouths as well (on), or nothing is (off).", default="auto"),
     ] = "auto"
     texture_models: Annotated[
         Path | None,
