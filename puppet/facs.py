@@ -113,6 +113,15 @@ OPENFACE_AUS: tuple[str, ...] = (
 AUS: tuple[str, ...] = tuple(dict.fromkeys(c.au for c in COLUMNS if c.au))
 
 
+def other_side(name: str) -> str:
+    """A sided column's name on the person's other side; any other's is its own."""
+    return name[:-1] + {"L": "R", "R": "L"}[name[-1]] if name.endswith(("_L", "_R")) else name
+
+
+MIRRORED = np.array([INDEX[other_side(name)] for name in NAMES])
+"""`(SIZE,)` places of the columns in a mirror; signs of angles and shifts are not its matter."""
+
+
 def rest() -> np.ndarray:
     """A new control at rest: no action, eyes and head straight. `(SIZE,)` float32."""
     return REST.copy()

@@ -30,16 +30,6 @@ _FREE_SHARE = 0.7  # of the reach: within it nothing changes, beyond it movement
 _NEGATED_IN_MIRROR = ("yaw_rad", "roll_rad", "gaze_yaw_rad", "shift_x")
 
 
-def _mirror_order() -> np.ndarray:
-    order = np.arange(facs.SIZE)
-    for name, place in facs.INDEX.items():
-        if name.endswith("_L"):
-            other = facs.INDEX[name[:-1] + "R"]
-            order[place], order[other] = other, place
-    return order
-
-
-_MIRROR_ORDER = _mirror_order()
 _MIRROR_SIGN = np.array([-1 if name in _NEGATED_IN_MIRROR else 1 for name in facs.NAMES], np.float32)
 _SCALE = facs.INDEX["scale"]
 _HEAD = [facs.INDEX[name] for name in facs.HEAD_NAMES]
@@ -92,7 +82,7 @@ class Retargeter:
         gain[_HEAD] *= self.head
         scaled = facs.REST + gain * (control - facs.REST)
         if self.mirror:
-            scaled = scaled[_MIRROR_ORDER] * _MIRROR_SIGN
+            scaled = scaled[facs.MIRRORED] * _MIRROR_SIGN
         return facs.clip(_within_reach(scaled)).astype(np.float32)
 
 

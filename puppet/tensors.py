@@ -52,7 +52,9 @@ def read_tensors(path: Path, layouts: Mapping[str, Layout]) -> tuple[dict[str, n
             arrays = {name: _in_range(path, name, file.get_tensor(name), layouts[name]) for name in layouts}
             return arrays, dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} can't be read: {reason(error)}.") from error
+        raise InputError(
+            f"{path} can't be read: {reason(error)}. Reinstall the package or make the file again."
+        ) from error
 
 
 def _check_names(path: Path, names: set[str], layouts: Mapping[str, Layout]) -> None:

@@ -205,7 +205,7 @@ def test_the_regression_finds_what_actions_do_and_not_what_the_room_does():
     rng = np.random.default_rng(0)
     pixels = 16
     left = rng.normal(0, 0.2, (len(ACTIONS), pixels))
-    order = [ACTIONS.index(n[:-1] + {"L": "R", "R": "L"}[n[-1]] if n.endswith(("_L", "_R")) else n) for n in ACTIONS]
+    order = [ACTIONS.index(facs.other_side(name)) for name in ACTIONS]
     maps = (left + left[order][:, ::-1]) / 2  # as a face is: the other side mirrors it
     stills, pairs = (made_faces(rng, maps, count, is_pair=p) for count, p in ((600, False), (100, True)))
     settings = {"mirrored": np.arange(pixels)[::-1], "pair_weight": 4.0, "expected": np.zeros_like(maps)}

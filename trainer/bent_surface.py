@@ -11,6 +11,7 @@ from puppet.rig import LandmarkRig
 from trainer.face_chart import FaceChart, rasterize
 from trainer.fold_regression import ACTIONS
 from trainer.rig import IctModel
+from trainer.topology import vertex_normals
 
 _FACE = slice(0, 9409)  # of the model's vertices
 _LIPS_PART = ("AU10_L", "AU10_R", "AU16_L", "AU16_R")  # the model has no AU25: it reaches as far as these
@@ -65,11 +66,7 @@ class _Surface:
 
     def light(self, points_cm: np.ndarray) -> np.ndarray:
         """`(V,)` of points `(V, 3)`."""
-        a, b, c = (points_cm[self._triangles[:, k]] for k in range(3))
-        normals = np.zeros_like(points_cm)
-        for k in range(3):
-            np.add.at(normals, self._triangles[:, k], np.cross(b - a, c - a))
-        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+        normals = vertex_normals(points_cm, self._triangles)
         around = points_cm
         for _ in range(_HOLLOW_RINGS):
             around = (self._linked @ around) / self._degree

@@ -14,6 +14,16 @@ class DiskError(InputError):
     """What was made could not be kept."""
 
 
+def check_picture_name(flag: str, path: Path) -> None:
+    """Before long work.
+
+    Raises:
+        InputError: what `flag` names is no picture that can be written.
+    """
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"{flag} {path}: expected a picture to write, as in runs/sheet.png.")
+
+
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A name to write to, which becomes `path` when the block ends well and is removed when it does not.

@@ -10,6 +10,7 @@ from rich.progress import track as progress
 
 from puppet import facs
 from puppet.errors import InputError
+from puppet.pose import angles_from_rotation
 from puppet.rig import LandmarkRig
 from trainer import tracking
 from trainer.clip_frames import FRAME_PX, cut_frames, most_neutral, place_face
@@ -43,7 +44,7 @@ class FaceLight:
         for n in progress(range(len(stills.files)), description="reading stills"):
             fit = self._rig.fit(stills.landmarks_px[n])
             seen.append(self._still(stills, n))
-            turned.append(_turned(fit.rotation))
+            turned.append(angles_from_rotation(fit.rotation)[:2])
             residuals.append(fit.residual)
         turned, residuals = np.array(turned), np.array(residuals)
         usable = (np.abs(turned[:, 0]) < _MOST_TURNED_RAD) & (residuals < np.percentile(residuals, _WORST_FIT))
@@ -103,8 +104,3 @@ def is_filmed(pairs: Faces) -> np.ndarray:
     """`(N,)` bool: of people in clips, who are seen more often than anybody of whom there are stills."""
     people, counts = np.unique(pairs.people, return_counts=True)
     return np.isin(pairs.people, people[counts > MOST_OF_A_PERSON * (MOST_OF_A_PERSON - 1) // 2])
-
-
-def _turned(rotation: np.ndarray) -> tuple[float, float]:
-    """Yaw and pitch, rad, of a head's rotation `(3, 3)`."""
-    return float(np.arctan2(rotation[0, 2], rotation[2, 2])), float(np.arcsin(np.clip(rotation[1, 2], -1, 1)))

@@ -9,10 +9,7 @@ import numpy as np
 from puppet import facs
 
 ACTIONS = facs.INTENSITY_NAMES
-_MIRRORED_ACTIONS = [
-    ACTIONS.index(name[:-1] + {"L": "R", "R": "L"}[name[-1]] if name.endswith(("_L", "_R")) else name)
-    for name in ACTIONS
-]
+_MIRRORED_ACTIONS = facs.MIRRORED[: facs.INTENSITY_COUNT]
 _WHOLE_PERSON = 12  # pairs of one person count as this many at most
 _SHARED_RIDGE = 1e-2
 _LEAST_REACH, _FADED_REACH = 0.02, 0.1  # below the second an action fades out

@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 from safetensors.numpy import save_file
 
-from puppet.errors import InputError
 from puppet.generate.folds import DEFAULT_PATH
 from puppet.rig import LandmarkRig
 from trainer.bent_surface import expected_light, reach
+from trainer.disk import check_picture_name
 from trainer.face_chart import FaceChart
 from trainer.fold_faces import FaceLight, is_filmed
 from trainer.fold_regression import ACTIONS, Faces, explained, regress
@@ -70,8 +70,8 @@ def make_folds(config: FoldsConfig) -> None:
     if config.dry_run:
         print(f"would read {config.rig_dir} and {config.faces_dir}, write {config.output}")
         return
-    if config.sheet is not None and config.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise InputError(f"--sheet {config.sheet}: expected a picture to write, as in runs/folds.png.")
+    if config.sheet is not None:
+        check_picture_name("--sheet", config.sheet)
     rig = LandmarkRig.load()
     chart = FaceChart(rig)
     model = IctModel.load(config.rig_dir)

@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from puppet.errors import InputError
 from puppet.generate.mouth import DEFAULT_PATH
 from trainer.rig import ACTION_SHAPES, ACTIONS
+from trainer.topology import vertex_normals
 
 INSIDE = slice(14062, 21451)  # gums, tongue, teeth
 TEETH_START = 17039
@@ -94,7 +95,7 @@ def _render(vertices: np.ndarray, faces: np.ndarray, low: np.ndarray, high: np.n
     width, height = (int(np.ceil((high[i] - low[i]) * fine / 2)) * 2 for i in (0, 1))
     colour = np.zeros((height, width, 4), np.float32)
     depth = np.full((height, width), -np.inf, np.float32)
-    normals = _vertex_normals(vertices, faces)
+    normals = vertex_normals(vertices, faces)
     front = vertices[np.unique(faces), 2].max()
     x, y = (vertices[:, 0] - low[0]) * fine, (high[1] - vertices[:, 1]) * fine
     for triangle in faces:
@@ -123,14 +124,6 @@ def _render(vertices: np.ndarray, faces: np.ndarray, low: np.ndarray, high: np.n
     small = colour.reshape(height // 2, 2, width // 2, 2, 4).mean((1, 3))
     small[..., :3] /= np.maximum(small[..., 3:], 1e-6)
     return np.round(np.clip(small, 0, 1) * 255).astype(np.uint8)
-
-
-def _vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    normal = np.cross(vertices[faces[:, 1]] - vertices[faces[:, 0]], vertices[faces[:, 2]] - vertices[faces[:, 0]])
-    total = np.zeros_like(vertices)
-    for corner in range(3):
-        np.add.at(total, faces[:, corner], normal)
-    return total / (np.linalg.norm(total, axis=1, keepdims=True) + 1e-9)
 
 
 def _paint_tongue(low: np.ndarray, high: np.ndarray, px_per_cm: float) -> np.ndarray:

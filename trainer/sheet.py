@@ -16,6 +16,7 @@ from puppet.generate.region import PACKAGED
 from puppet.input_file import pictures_in
 from puppet.picture import SUFFIXES
 from puppet.puppet import Puppet
+from trainer.disk import check_picture_name
 
 EXPRESSIONS: dict[str, dict[str, float]] = {
     "laugh": {"AU12": 4, "AU06": 3, "AU25": 3.2, "AU26": 2},
@@ -57,8 +58,7 @@ def make_sheet(config: SheetConfig) -> None:
     paths = pictures_in(folder, SUFFIXES) if folder.is_dir() else [folder]
     if unknown := [name for name in config.expressions if name not in EXPRESSIONS]:
         raise InputError(f"unknown expression {unknown[0]!r}: expected some of {', '.join(EXPRESSIONS)}.")
-    if config.output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise InputError(f"--output {config.output}: expected a picture to write, as in runs/sheet.png.")
+    check_picture_name("--output", config.output)
     if config.dry_run:
         print(f"would show {len(paths)} portraits doing {', '.join(config.expressions)} in {config.output}")
         return

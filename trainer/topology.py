@@ -1,4 +1,4 @@
-"""The triangles of MediaPipe's face mesh, recovered from the edges that its wheel carries."""
+"""Meshes: the triangles of MediaPipe's face mesh, recovered from the edges that its wheel carries, and normals."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ from puppet.landmarks import (
     RIGHT_UPPER_LID,
     UPPER_INNER_LIP,
 )
+
+
+def vertex_normals(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """`(V, 3)` unit normals at a mesh's points `(V, 3)`: of the triangles `(T, 3)` round each, weighed by area."""
+    a, b, c = (points[triangles[:, corner]] for corner in range(3))
+    total = np.zeros_like(points)
+    for corner in range(3):
+        np.add.at(total, triangles[:, corner], np.cross(b - a, c - a))
+    return total / (np.linalg.norm(total, axis=1, keepdims=True) + 1e-9)
 
 
 def mesh_triangles(points: np.ndarray) -> tuple[np.ndarray, int]:

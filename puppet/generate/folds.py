@@ -81,7 +81,7 @@ class FoldMaps:
             ) from exc
         maps = arrays["maps"].astype(np.float32)
         right = [n for n, name in enumerate(stored) if name.endswith("_L")]
-        actions = (*stored, *(f"{stored[n][:-1]}R" for n in right))
+        actions = (*stored, *(facs.other_side(stored[n]) for n in right))
         return cls(actions, np.concatenate([maps, maps[right, :, ::-1]]), arrays["landmarks"].astype(np.float32))
 
 

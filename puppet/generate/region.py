@@ -164,12 +164,8 @@ def action_columns(*, is_mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
     scale[: facs.INTENSITY_COUNT] /= facs.MAX_INTENSITY
     if is_mirrored:
         scale[names.index("gaze_yaw_rad")] = -1
-        names = tuple(_other_side(name) for name in names)
+        names = tuple(facs.other_side(name) for name in names)
     return np.array([facs.INDEX[name] for name in names]), scale
-
-
-def _other_side(name: str) -> str:
-    return name[:-1] + {"L": "R", "R": "L"}[name[-1]] if name.endswith(("_L", "_R")) else name
 
 
 def _footprint(
