@@ -8,7 +8,14 @@ import pytest
 from puppet import facs
 from puppet.generate.canvas import default_size, frame_portrait
 from puppet.generate.motion import head_pose, invert
-from puppet.landmarks import LEFT_LOWER_LID, LEFT_UPPER_LID, LOWER_INNER_LIP, RIGHT_LOWER_LID, RIGHT_UPPER_LID
+from puppet.generate.slit import FULLY_PARTED_PX, open_slit
+from puppet.landmarks import (
+    LEFT_LOWER_LID,
+    LEFT_UPPER_LID,
+    LOWER_INNER_LIP,
+    RIGHT_LOWER_LID,
+    RIGHT_UPPER_LID,
+)
 from puppet.portrait import Portrait
 from puppet.puppet import Puppet
 from puppet.track import FaceTracker
@@ -134,18 +141,50 @@ def test_teeth_of_a_smile_stay_with_the_skull_when_the_jaw_drops(puppet):
     assert with_jaw[with_skull == 1].mean() < 0.1
 
 
-def test_a_wide_open_mouth_shows_no_strip_of_the_other_lip(puppet):
+def test_lips_that_part_keep_to_their_own_side_of_the_line_between_them(puppet):
+    """Where the skin is stretched most it would end beside its own edge and show the other lip, or the line itself."""
     generator = puppet.generator
-    control = facs.control(AU25=5, AU26=5)
-    with_strip = generator.slits["mouth"]
-    assert with_strip.edges_part
-    covered = _opening_at(puppet, control).mask.sum()
-    generator.slits["mouth"] = dataclasses.replace(with_strip, edges_part=False)
-    try:
-        between_the_edges = _opening_at(puppet, control).mask.sum()
-    finally:
-        generator.slits["mouth"] = with_strip
-    assert between_the_edges < covered < 1.25 * between_the_edges
+    slit, canvas, control = generator.slits["mouth"], generator.canvas, facs.control(AU25=5, AU26=5)
+    pose, weights = head_pose(control, generator.field), generator.weights_at(control)
+    backward = generator._backward(weights, pose)
+
+    def most_beyond_px(slit):
+        """Of the lips' shown texels, how far the worst lies beyond its own edge."""
+        opening, motion = open_slit(slit, generator.field, weights, pose, backward, canvas)
+        first, last = motion.band
+        gap = np.zeros(motion.below.shape, np.float32)
+        left, top = opening.window[0] - motion.window[0], opening.window[1] - motion.window[1] - first
+        rows, columns = opening.mask.shape
+        gap[top : top + rows, left : left + columns] = np.where(opening.mask < 0.5, opening.gap_px, 0)
+        beyond = []
+        for texels, sign, side in (
+            (motion.from_upper[first:], 1, motion.below < 0.1),
+            (motion.from_lower[: last - first], -1, motion.below > 0.9),
+        ):
+            along, across = np.moveaxis((texels / canvas.texture_scale - slit.rest.centre) @ slit.rest.axes.T, 2, 0)
+            middle, rest_gap, *_ = slit.rest.look_up(np.ascontiguousarray(along))
+            beyond.append((sign * (across - middle) + rest_gap / 2)[side & (gap - rest_gap > FULLY_PARTED_PX)])
+        return np.concatenate(beyond).max()
+
+    assert slit.edges_part
+    assert most_beyond_px(slit) < -0.5 < 0.5 < most_beyond_px(dataclasses.replace(slit, edges_part=False))
+
+
+def test_an_upper_lip_rises_as_the_jaw_parts_the_lips_and_rests_while_they_are_sealed(puppet):
+    anatomy, lips = puppet.generator.anatomy, puppet.generator.slits["mouth"]
+    middle = len(lips.upper) // 2
+
+    def upper_and_gap(**actions):
+        control = facs.control(**actions)
+        pose = head_pose(control, puppet.generator.field)
+        upper, lower = lips.contours(puppet.generator.weights_at(control), pose)
+        return upper[middle, 1], lower[middle, 1] - upper[middle, 1]
+
+    sealed, no_gap = upper_and_gap(AU26=4)
+    parted, gap = upper_and_gap(AU26=4, AU25=4)
+    assert gap == pytest.approx(0.8 * anatomy.open_gap_px, rel=0.05)
+    assert abs(no_gap) < 0.05 * anatomy.open_gap_px
+    assert parted < sealed - 0.1 * gap
 
 
 def test_lips_open_with_au25_and_are_sealed_without_whatever_the_jaw_does(puppet, tracker):

@@ -2,6 +2,7 @@
 
 In FACS the jaw may drop behind sealed lips and lips may part over closed teeth. The rig's actions open the mouth as a
 side effect, so what they open too much is closed again by the lips, and what is missing the lips and then the jaw add.
+Lips that a jaw parts are not the rig's, whose upper lip stays where it is: people who talk raise it into an arch.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _BESIDE = 2  # landmarks from the corners on which lips that close must meet
 MOST_PRESS = 0.35  # of the widest gap
 LEAST_SHARE = 0.3  # of what presses the middle that is reckoned with beside it
 LIPS_ALONE = 0.3  # of the widest gap: lips part so far before the jaw must help
+ARCH = 0.19
+"""Share of what the jaw parts by which both lips stand higher than the rig's: measured on people who talk."""
 
 
 class Lips:
@@ -52,12 +55,20 @@ class Lips:
             out[self._seal] = by_jaw / max(-opens[self._seal], 1e-3)
             self._bring_closer(out, -(missing + by_jaw))
             self._bring_closer(out, (1 - asked) * self._gap_beside_middle(out, wanted))
-            return out
-        by_lips = min(missing, LIPS_ALONE * wide)
-        out[self._rise] += by_lips / wide * PART_UPPER
-        out[self._fall] += by_lips / wide * (1 - PART_UPPER)
-        out[self._jaw] += (missing - by_lips) / opens[self._jaw]
+        else:
+            by_lips = min(missing, LIPS_ALONE * wide)
+            out[self._rise] += by_lips / wide * PART_UPPER
+            out[self._fall] += by_lips / wide * (1 - PART_UPPER)
+            out[self._jaw] += (missing - by_lips) / opens[self._jaw]
+        self._arch(out, wanted - self._rest_gap_px)
         return out
+
+    def _arch(self, weights: np.ndarray, parted_px: float) -> None:
+        """Raise both lips as those are that the jaw parts, or lower them where it closes the portrait's own gap."""
+        by_jaw = float(weights[self._jaw] * self._opens_px[self._jaw])
+        by_jaw = min(max(by_jaw, min(parted_px, 0.0)), max(parted_px, 0.0))
+        weights[self._rise] += ARCH * by_jaw / self._wide_px
+        weights[self._fall] -= ARCH * by_jaw / self._wide_px
 
     def _bring_closer(self, weights: np.ndarray, gap_px: float) -> None:
         """By so much; `weights` are changed in place."""

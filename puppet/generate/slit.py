@@ -28,8 +28,8 @@ EDGE_PX = 2.0  # an opening's edge is so wide before it is softened
 EDGE_OUT_PX = 0.66  # and lies so far out on the skin
 SOFTEN = np.array([0.25, 0.5, 0.25], np.float32)  # along rows and columns
 INSET_LIMIT = 0.35  # of the gap: no edge is drawn further in
-SMOOTH_PX = 7  # the inverse motion is known by cells, which would show as steps
-STRETCHED_GAP_PX = 4.0  # from here on skin next to an edge may be stretched across it
+FULLY_PARTED_PX = 4.0  # edges that are so much further apart than at rest show none of the line between them
+OFF_LINE = 0.04  # of the slit's width: so wide is either side of the line where lips meet
 ITERATIONS, REACH = 12, 9  # skin next to an edge may stretch to three times its length
 
 
@@ -92,7 +92,7 @@ class Slit:
     fade: np.ndarray  # (rows, columns, 1) the window's weight against the head's own field
     follow_at_anchor: float
     rest: Edges  # of the portrait itself
-    edges_part: bool  # far enough to stretch the skin next to them
+    edges_part: bool  # far enough to stretch the skin next to them, which then keeps to its side of the line
     edge_inset_px: float  # the upper edge is drawn this much lower: lashes go with the lid
 
     def contours(self, weights: np.ndarray, pose: HeadPose) -> tuple[np.ndarray, np.ndarray]:
@@ -222,10 +222,9 @@ def open_slit(
         rows = (y0 - top + wanted[0], y0 - top + wanted[1])
         texels = grid.sources(half, scale=canvas.texture_scale, travel=(int(travel[0]), int(travel[1])), rows=rows)
         shown.append(texels[:, x0 - left : x1 - left])
-    beyond = None
     if slit.edges_part and seam.gap.max() > LEAST_GAP_PX:
-        beyond = _beyond_edges(slit.rest, shown[0][first:], shown[1][: last - first], seam, canvas.texture_scale)
-    return _opening(seam, slit.edge_inset_px, beyond), SlitMotion(
+        _keep_to_sides(slit.rest, shown[0][first:], shown[1][: last - first], seam, canvas.texture_scale)
+    return _opening(seam, slit.edge_inset_px), SlitMotion(
         seam.window,
         *shown,
         seam.band,
@@ -275,33 +274,32 @@ def _seam(edges: Edges, window: tuple[int, int, int, int]) -> _Seam:
     return _Seam(edges, window, (first, last), along, seam_px, gap, *slants, below)
 
 
-def _beyond_edges(rest: Edges, upper: np.ndarray, lower: np.ndarray, seam: _Seam, scale: int) -> np.ndarray:
-    """`(rows, columns)` px by which the pixels of a seam show what lies beyond their own side's edge in the portrait.
+def _keep_to_sides(rest: Edges, upper: np.ndarray, lower: np.ndarray, seam: _Seam, scale: int) -> None:
+    """Move the texels of a seam that lie on or beyond the portrait's line between the edges back to their own side.
 
-    `upper` and `lower` are the texels they would show. Near the corners of a wide opening the skin's motion is so
-    stretched that it does not end quite where the edge does.
+    `upper` and `lower` `(rows, columns, 2)` are changed in place. Near the corners of a wide opening the skin's motion
+    is so stretched that it does not end quite where the edge does; and the shadow between lips is theirs no more once
+    they part.
     """
     is_upper = seam.below < 0.5
     texels = cv2.copyTo(upper, is_upper.astype(np.uint8), lower.copy())
     along, across = cv2.split(cv2.transform(texels, np.c_[rest.axes / scale, -rest.axes @ rest.centre]))
     middle, gap, *_ = rest.look_up(along)
     below_middle = across - middle
-    beyond = np.where(is_upper, below_middle, -below_middle) + gap / 2
-    return cv2.blur(beyond, (SMOOTH_PX, SMOOTH_PX))
+    beyond = np.where(is_upper, below_middle, -below_middle) + (gap / 2 + OFF_LINE * np.float32(rest.width))
+    back = np.maximum(beyond, 0) * _unit((seam.gap - gap) * np.float32(1 / FULLY_PARTED_PX))
+    back = np.where(is_upper, -back, back)[..., None] * (rest.axes[1] * np.float32(scale))
+    upper += back
+    lower += back
 
 
-def _opening(seam: _Seam, inset_px: float, beyond: np.ndarray | None) -> Opening:
-    """What lies between the edges, and what shows the portrait `beyond` its edges by more than a pixel."""
+def _opening(seam: _Seam, inset_px: float) -> Opening:
+    """What lies between the edges."""
     if seam.gap.max() <= LEAST_GAP_PX:
         nothing = np.zeros((0, 0), np.float32)
         return Opening((0, 0, 0, 0), nothing, nothing, nothing, nothing)
     gap = seam.gap
     cover = _cover(seam, inset_px)
-    if beyond is not None:
-        wide = _unit((gap - STRETCHED_GAP_PX) / STRETCHED_GAP_PX)
-        cover = np.maximum(
-            cover, _unit(beyond - 0.5) * wide * _unit((seam.edges.width / 2 - np.abs(seam.along)) / CORNER_PX)
-        )
     left, top, columns, rows = cv2.boundingRect((cover > 0).astype(np.uint8))
     box = (slice(top, top + rows), slice(left, left + columns))
     x0, y0 = seam.window[0] + left, seam.window[1] + seam.band[0] + top

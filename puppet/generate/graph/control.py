@@ -98,6 +98,7 @@ class WeightsStep(nn.Module):
             "seal": seal,
             "close": close,
             "part": lips.PART_UPPER * rise + (1 - lips.PART_UPPER) * fall,
+            "arch": lips.ARCH * (rise - fall),
             "gaps_beside": at_rest,
             "opens_beside": beside,
             "press_shares": np.maximum(close @ beside / anatomy.open_gap_px, lips.LEAST_SHARE),
@@ -140,7 +141,11 @@ class WeightsStep(nn.Module):
             + self.jaw * ((parting - by_lips) / self._opens_jaw)
         )
         sealed = torch.where(missing <= 0, 1 - unit(wanted / (lips.SEALED * wide)), 0.0)
-        return weights - self.close * (sealed * self._gap_beside_middle(weights, wanted) / wide)
+        weights = weights - self.close * (sealed * self._gap_beside_middle(weights, wanted) / wide)
+        parted = wanted - self._rest_gap
+        jaw_parts = weights[self._jaw] * self._opens_jaw
+        jaw_parts = torch.minimum(torch.maximum(jaw_parts, -torch.relu(-parted)), torch.relu(parted))
+        return weights + self.arch * (jaw_parts / wide)
 
     def _gap_beside_middle(self, weights: Tensor, wanted: Tensor) -> Tensor:
         excess = weights @ self.opens_beside

@@ -99,8 +99,7 @@ class SlitBatch(nn.Module):
             self._rest_span = (rest.low_px, rest.high_px)
             self.register_buffer("rest_centre", constant(rest.centre[None]))
             self.register_buffer("rest_axes", constant(rest.axes[None]))
-            smooth = reference.SMOOTH_PX
-            self._smooth = nn.AvgPool2d(smooth, stride=1, padding=smooth // 2)
+            self._off_line_px = reference.OFF_LINE * rest.width
 
     def forward(self, weights: Tensor, pose: Pose, around: Tensor, texture: Texture) -> tuple[Window, Tensor, Opening]:
         """Windows, their skin `(N, 3, rows, columns)` and openings; `around` is the head's backward displacement."""
@@ -115,7 +114,9 @@ class SlitBatch(nn.Module):
             self.y_in_cells.expand(-1, *shift_shape(window)),
         )
         x, y = shown[:, 0::2] + window.x[:, None], shown[:, 1::2] + window.y[:, None]  # [N, side, rows, columns]
-        opening, below = self._cover(upper, lower, window, left_top, x, y)
+        opening, below = self._cover(upper, lower, window, left_top)
+        if self._edges_part:
+            x, y = self._keep_to_sides(x, y, opening, below)
         rows, columns = shift_shape(window)
         tall = (1, 2 * self.count * rows, columns)
         skin = texture(x.reshape(tall), y.reshape(tall)).reshape(3, self.count, 2, rows, columns)
@@ -152,13 +153,8 @@ class SlitBatch(nn.Module):
         is_leftward = (upper[:, :1, :1] > upper[:, -1:, :1]).expand_as(upper)
         return torch.where(is_leftward, upper.flip(1), upper), torch.where(is_leftward, lower.flip(1), lower)
 
-    def _cover(
-        self, upper: Tensor, lower: Tensor, window: Window, left_top: Tensor, shown_x: Tensor, shown_y: Tensor
-    ) -> tuple[Opening, Tensor]:
-        """The opening between two edges, and the lower side's share `(N, rows, columns)` of the skin.
-
-        `shown_x`, `shown_y` `(N, 2, rows, columns)` are what the pixels show as the upper and as the lower side.
-        """
+    def _cover(self, upper: Tensor, lower: Tensor, window: Window, left_top: Tensor) -> tuple[Opening, Tensor]:
+        """The opening between two edges, and the lower side's share `(N, rows, columns)` of the skin."""
         corners = torch.stack((upper[:, 0] + lower[:, 0], upper[:, -1] + lower[:, -1]), 1) / 2
         centre, line = corners.mean(1, keepdim=True), corners[:, 1] - corners[:, 0]
         width = (line * line).sum(1, keepdim=True).sqrt().clamp(min=1.0)
@@ -197,29 +193,22 @@ class SlitBatch(nn.Module):
         drawn = unit((inside + reference.EDGE_OUT_PX) / reference.EDGE_PX + 0.5) * in_band
         drawn = torch.nn.functional.conv2d(drawn[:, None], self.soften, padding=1)[:, 0]
         mask = drawn * unit((gap - reference.LEAST_GAP_PX) / reference.FADING_GAP_PX) * in_band
-        if self._edges_part:
-            beyond = self._beyond_edges(
-                torch.where(below < 0.5, shown_x[:, 0], shown_x[:, 1]),
-                torch.where(below < 0.5, shown_y[:, 0], shown_y[:, 1]),
-                below,
-                in_band,
-            )
-            wide = unit((gap - reference.STRETCHED_GAP_PX) / reference.STRETCHED_GAP_PX)
-            corner = unit((width / 2 - along.abs()) / reference.CORNER_PX)
-            mask = torch.maximum(mask, unit(beyond - 0.5) * wide * corner * in_band)
         opening = Opening(mask, seam_px + gap / 2, gap, along * (2 / width), seam_px, in_band, widest.amax(1))
         return opening, below
 
-    def _beyond_edges(self, x: Tensor, y: Tensor, below: Tensor, in_band: Tensor) -> Tensor:
-        """`(N, rows, columns)` px by which pixels that show x, y lie beyond their own side's edge in the portrait."""
-        x, y = x - self.rest_centre[:, :1, None], y - self.rest_centre[:, 1:, None]
-        along = self.rest_axes[:, 0, :1, None] * x + self.rest_axes[:, 0, 1:, None] * y
-        across = self.rest_axes[:, 1, :1, None] * x + self.rest_axes[:, 1, 1:, None] * y
+    def _keep_to_sides(self, x: Tensor, y: Tensor, opening: Opening, below: Tensor) -> tuple[Tensor, Tensor]:
+        """What the pixels show as the upper and as the lower side, x and y `(N, 2, rows, columns)`, off the line."""
+        is_upper = below < 0.5
+        own_x = torch.where(is_upper, x[:, 0], x[:, 1]) - self.rest_centre[:, :1, None]
+        own_y = torch.where(is_upper, y[:, 0], y[:, 1]) - self.rest_centre[:, 1:, None]
+        along = self.rest_axes[:, 0, :1, None] * own_x + self.rest_axes[:, 0, 1:, None] * own_y
+        across = self.rest_axes[:, 1, :1, None] * own_x + self.rest_axes[:, 1, 1:, None] * own_y
         middle, gap = look_up(self.rest_edges, along, *self._rest_span)
         below_middle = across - middle
-        beyond = torch.where(below < 0.5, below_middle, -below_middle) + gap / 2
-        sums = self._smooth(torch.stack((beyond * in_band, in_band), 1))
-        return sums[:, 0] / sums[:, 1].clamp(min=1e-3)
+        beyond = torch.where(is_upper, below_middle, -below_middle) + gap / 2 + self._off_line_px
+        back = torch.relu(beyond) * unit((opening.gap - gap) / reference.FULLY_PARTED_PX) * opening.in_band
+        back = torch.where(is_upper, -back, back)[:, None]
+        return x + back * self.rest_axes[:, 1, :1, None, None], y + back * self.rest_axes[:, 1, 1:, None, None]
 
     def _band(self, edges_y: Tensor, slope: Tensor, left_top: Tensor) -> tuple[Tensor, Tensor]:
         """First and last row `(N, 1, 1)` (canvas y) near the edges; above and below the skin is one side's alone."""
