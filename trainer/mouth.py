@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from safetensors.numpy import save_file
 from scipy.spatial import cKDTree
@@ -24,6 +25,8 @@ INSIDE = slice(14062, 21451)  # gums, tongue, teeth
 TEETH_START = 17039
 _GUM_REACH_CM = 0.45
 _THROAT_CM = 4.5  # what lies behind this is the throat
+_WIDEST_GAP_CM = 0.16  # between two neighbours' teeth
+_GAP_LIGHT = 0.62  # of the teeth beside it: no throat shows between them
 ANCHORS_CM = np.array([[-1.5, -3.4, 9.6], [1.5, -3.4, 9.6], [0.0, -4.9, 9.9]], np.float32)
 """Three points near the front teeth whose motion carries a layer."""
 _LIGHT = np.array([0.15, 0.45, 0.88])
@@ -59,7 +62,11 @@ def build_mouth(config: MouthConfig) -> None:
     layers = _split_layers(vertices, triangles, shapes[names.index("jawOpen")])
     low = vertices[INSIDE].min(0) - 0.1
     high = vertices[INSIDE].max(0) + 0.1
-    arrays = {name: _render(vertices, faces, low, high, config.px_per_cm) for name, faces in layers.items()}
+    arrays = {}
+    for name, faces in layers.items():
+        is_teeth, picture = _render(vertices, faces, low, high, config.px_per_cm)
+        picture = _without_roots(picture, is_teeth, name)
+        arrays[name] = _close_gaps(picture, is_teeth & (picture[..., 3] > 0.5), config.px_per_cm)
     arrays["tongue"] = _paint_tongue(low, high, config.px_per_cm)
     arrays["anchor_cm"] = ANCHORS_CM
     arrays["upper_action_cm"] = _carry(shapes, names, vertices, np.unique(layers["upper"]))
@@ -89,12 +96,18 @@ def _split_layers(vertices: np.ndarray, triangles: np.ndarray, jaw: np.ndarray) 
     return {"upper": inside[~moves & in_front], "lower": inside[moves & is_gum_or_tooth & in_front]}
 
 
-def _render(vertices: np.ndarray, faces: np.ndarray, low: np.ndarray, high: np.ndarray, px_per_cm: float) -> np.ndarray:
-    """`(H, W, 4)` uint8 RGBA, drawn at twice the size and averaged; light from above the camera, darker to the back."""
+def _render(
+    vertices: np.ndarray, faces: np.ndarray, low: np.ndarray, high: np.ndarray, px_per_cm: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where teeth are, `(H, W)` bool, and `(H, W, 4)` float32 RGBA 0-1.
+
+    Drawn at twice the size and averaged; light from above the camera, darker to the back.
+    """
     fine = 2 * px_per_cm
     width, height = (int(np.ceil((high[i] - low[i]) * fine / 2)) * 2 for i in (0, 1))
     colour = np.zeros((height, width, 4), np.float32)
     depth = np.full((height, width), -np.inf, np.float32)
+    is_teeth = np.zeros((height, width), bool)
     normals = vertex_normals(vertices, faces)
     front = vertices[np.unique(faces), 2].max()
     x, y = (vertices[:, 0] - low[0]) * fine, (high[1] - vertices[:, 1]) * fine
@@ -120,10 +133,35 @@ def _render(vertices: np.ndarray, faces: np.ndarray, low: np.ndarray, high: np.n
         material = "teeth" if triangle[0] >= TEETH_START else "gums"
         colour[py[seen], px[seen], :3] = np.array(_ALBEDO[material]) * light[:, None]
         colour[py[seen], px[seen], 3] = 1
+        is_teeth[py[seen], px[seen]] = material == "teeth"
         depth[py[seen], px[seen]] = z[seen]
     small = colour.reshape(height // 2, 2, width // 2, 2, 4).mean((1, 3))
     small[..., :3] /= np.maximum(small[..., 3:], 1e-6)
-    return np.round(np.clip(small, 0, 1) * 255).astype(np.uint8)
+    return is_teeth.reshape(height // 2, 2, width // 2, 2).mean((1, 3)) >= 0.5, np.clip(small, 0, 1)
+
+
+def _without_roots(picture: np.ndarray, is_teeth: np.ndarray, layer: str) -> np.ndarray:
+    """The picture without what of the teeth stands out on the far side of the gums."""
+    upright = slice(None) if layer == "upper" else slice(None, None, -1)
+    picture, is_teeth = picture[upright].copy(), is_teeth[upright]
+    is_gum = (picture[..., 3] > 0.5) & ~is_teeth
+    above_gum = np.arange(len(picture))[:, None] < np.where(is_gum.any(0), is_gum.argmax(0), 0)
+    picture[above_gum, 3] = 0
+    return picture[upright]
+
+
+def _close_gaps(picture: np.ndarray, is_teeth: np.ndarray, px_per_cm: float) -> np.ndarray:
+    """`(H, W, 4)` uint8: narrow gaps between teeth are filled with their colour in the shade, behind them."""
+    width = int(_WIDEST_GAP_CM * px_per_cm) | 1
+    teeth = is_teeth.astype(np.uint8)
+    is_gap = cv2.morphologyEx(teeth, cv2.MORPH_CLOSE, np.ones((1, width), np.uint8)) > teeth
+    spread = (2 * width + 1, 3)
+    share = cv2.blur(teeth.astype(np.float32), spread)
+    colour = cv2.blur(picture[..., :3] * teeth[..., None], spread) / np.maximum(share, 1e-3)[..., None]
+    alpha = picture[..., 3:]
+    filled = picture[..., :3] * alpha + _GAP_LIGHT * colour * (1 - alpha)
+    out = np.where(is_gap[..., None], np.concatenate([filled, np.ones_like(alpha)], -1), picture)
+    return np.round(out * 255).astype(np.uint8)
 
 
 def _paint_tongue(low: np.ndarray, high: np.ndarray, px_per_cm: float) -> np.ndarray:
@@ -134,7 +172,7 @@ def _paint_tongue(low: np.ndarray, high: np.ndarray, px_per_cm: float) -> np.nda
     width, height = (int(np.ceil((high[i] - low[i]) * px_per_cm)) for i in (0, 1))
     x, y = np.meshgrid(low[0] + (np.arange(width) + 0.5) / px_per_cm, high[1] - (np.arange(height) + 0.5) / px_per_cm)
     radius = np.sqrt((x / 2.1) ** 2 + ((y + 3.75) / 1.15) ** 2)
-    furrow = 1 - 0.18 * np.exp(-((x / 0.16) ** 2)) * np.clip((y + 4.2) / 1.0, 0, 1)
+    furrow = 1 - 0.1 * np.exp(-((x / 0.28) ** 2)) * np.clip((y + 4.2) / 1.0, 0, 1)
     light = (0.36 + 0.42 * np.clip(1 - radius, 0, 1) ** 0.6) * furrow * np.clip(0.75 - 0.35 * (y + 3.75), 0.4, 1)
     out = np.empty((height, width, 4), np.float32)
     out[..., :3] = np.array(_ALBEDO["tongue"]) * light[..., None]
