@@ -23,6 +23,9 @@ MAX_BYTES = 256 << 20  # 40 megapixels of 16 bits a channel, hardly compressed
 _STRIP = 256
 """Rows converted at once: copies of a whole picture would take a gigabyte."""
 
+_LEAST_FRAME, _MOST_FRAME, _FRAME_BEYOND = 4, 0.012, 12  # px, share of the side, px that are compared with
+_FRAME_JUMP, _FRAME_CONTRAST = 10.0, 4.0  # mean grey levels, and times the usual change from line to line
+
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP")
 EXPECTED = "a JPEG, PNG, WebP, AVIF or BMP picture"
 _ORIENTATION = 0x0112
@@ -74,6 +77,28 @@ def decode(path: Path) -> np.ndarray:
         raise InputError(f"{path} needs more memory than there is. Scale the picture down.") from error
     except _FAILURES as error:
         raise InputError(f"{path} is damaged ({reason(error)}): expected a complete picture. Save it anew.") from error
+
+
+def without_frame(rgb: np.ndarray) -> np.ndarray:
+    """A picture `(H, W, 3)` uint8 without the thin lines that scans and cut-outs leave along their sides.
+
+    Such a line ends in a jump of brightness along a whole side, within a hundredth of the picture. It would be seen
+    bent as soon as the head draws the picture's border along. A view of the same pixels.
+    """
+    height, width = rgb.shape[:2]
+    top, bottom, left, right = map(_frame_px, (rgb, rgb[::-1], rgb.swapaxes(0, 1), rgb.swapaxes(0, 1)[::-1]))
+    return rgb[top : height - bottom, left : width - right]
+
+
+def _frame_px(lines: np.ndarray) -> int:
+    """How many of the first lines are a frame."""
+    most = max(_LEAST_FRAME, round(_MOST_FRAME * len(lines)))
+    jumps = np.abs(np.diff(lines[: most + _FRAME_BEYOND].astype(np.int16), axis=0)).mean((1, 2))
+    if len(jumps) < most + _FRAME_BEYOND - 1:
+        return 0
+    end = int(np.argmax(jumps[:most]))
+    is_frame = jumps[end] > max(_FRAME_JUMP, _FRAME_CONTRAST * np.median(jumps[most:]))
+    return end + 1 if is_frame else 0
 
 
 def _refuse_too_many_pixels(path: Path, image: Image.Image) -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from puppet.errors import InputError, PortraitError
-from puppet.picture import decode
+from puppet.picture import decode, without_frame
 from puppet.track import Face, FaceTracker, quiet_mediapipe
 
 MIN_FACE_PX = 64  # width of the face; below it lids and lips are two pixels high
@@ -33,7 +33,7 @@ class Portrait:
 
     @classmethod
     def load(cls, path: str | Path, *, face: int = 0) -> Portrait:
-        """Read a picture (see `puppet.picture`) of at most 40 megapixels and find its face.
+        """Read a picture (see `puppet.picture`) of at most 40 megapixels, without a scan's frame, and find its face.
 
         `face` counts from 0, the largest face, in order of size.
 
@@ -42,7 +42,7 @@ class Portrait:
         """
         path = Path(path)
         try:
-            rgb = decode(path)
+            rgb = np.ascontiguousarray(without_frame(decode(path)))
         except InputError as error:
             raise PortraitError(str(error)) from error
         return cls.from_rgb(rgb, face=face, name=path.stem)

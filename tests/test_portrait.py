@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from puppet.errors import PortraitError
-from puppet.portrait import Portrait, decode
+from puppet.picture import decode, without_frame
+from puppet.portrait import Portrait
 
 
 def _save(path, rgb, **options):
@@ -49,6 +50,20 @@ def test_exif_orientation_is_honoured(tmp_path):
 
     assert upright.shape == (60, 40, 3)
     assert upright[:, 30].mean() > 250 and upright[:, 10].mean() < 5
+
+
+def test_a_scans_frame_is_left_out_and_nothing_else(astronaut):
+    framed = astronaut.copy()
+    framed[:2] = 255
+    framed[-3:] = 0
+    framed[:, :1] = (200, 230, 220)
+    np.testing.assert_array_equal(without_frame(framed), astronaut[2:-3, 1:])
+    np.testing.assert_array_equal(without_frame(astronaut), astronaut)
+    stripes = np.tile(np.array([0, 255], np.uint8)[:, None, None], (32, 64, 3))
+    assert without_frame(stripes).shape == stripes.shape
+    tiny = np.zeros((8, 8, 3), np.uint8)
+    tiny[0] = 255
+    assert without_frame(tiny).shape == tiny.shape
 
 
 def test_transparent_pixels_become_mid_grey(tmp_path):

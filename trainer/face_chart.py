@@ -15,6 +15,7 @@ _RADIUS_CM = 9.0  # of the cylinder, which touches the face at its foremost poin
 _BORDER_PX = 2
 _SMOOTHEST_PX = 16.0  # broader changes of the light are the room's
 _FADE_PX = 5.0
+_OUTLINE_FADE_PX = 21.0  # hair, shadows and ears come and go there as the tracker's outline slides over the skin
 _GRAIN_PX = 1.2  # finer than this, means over faces show the tracker's triangles
 _OFF_CHART = -1
 
@@ -58,11 +59,12 @@ class FaceChart:
 
     def lay(self, values: np.ndarray) -> np.ndarray:
         """`(N, height, width)` float32 of values `(N, P)` on the skin, without the edges of triangles, fading towards
-        openings and the face's border."""
+        openings and, more slowly, the face's border."""
         planes = np.zeros((len(values), *self.skin.shape), np.float32)
         planes[:, self.skin] = values
-        distance = cv2.distanceTransform(np.pad(self.skin.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
-        fade = np.clip((distance - 1) / _FADE_PX, 0, 1)
+        face = self._at != _OFF_CHART
+        inside = np.clip((_distance(face & face[:, ::-1]) - 1) / _OUTLINE_FADE_PX, 0, 1)
+        fade = np.clip((_distance(self.skin) - 1) / _FADE_PX, 0, 1) * inside * inside * (3 - 2 * inside)
         return np.stack([cv2.GaussianBlur(plane, (0, 0), _GRAIN_PX) * fade for plane in planes])
 
     def spread(self, values: np.ndarray) -> np.ndarray:
@@ -86,6 +88,11 @@ class FaceChart:
     def _unroll(self, points_cm: np.ndarray) -> np.ndarray:
         across = np.arctan2(points_cm[:, 0], points_cm[:, 2] - self._axis_z) * _RADIUS_CM
         return np.stack([across, -points_cm[:, 1]], 1)
+
+
+def _distance(mask: np.ndarray) -> np.ndarray:
+    """`(h, w)` float32 px from what is not in a mask, nor in the picture."""
+    return cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
 
 
 def rasterize(

@@ -97,6 +97,7 @@ class TexturePainter(nn.Module):
         self.head.weight.data *= 0.1
         self.register_buffer("fade", _border_fade(shape))
         self.relight, self.tint, self.lighter = params.relight, params.tint, params.lighter
+        self.skin_hue = params.skin_hue
 
     def forward(self, moved: Tensor, actions: Tensor, near: Tensor, deep: Tensor, style: Tensor) -> Painted:
         """`moved` `(N, 5, h, w)`: colours -1 to 1, opening, depth in it; the rest from `PortraitEncoder`."""
@@ -122,11 +123,26 @@ class TexturePainter(nn.Module):
         if self.tint != 1:
             grey = change.mean(1, keepdim=True)
             change = grey + (change - grey) * (1 - (1 - self.tint) * opening)
+        if self.skin_hue:
+            change = change + (self._as_skin(moved[:, :3] + 1, opening, change) - change) * self.skin_hue * (1 - opening)
         if self.lighter:
             drawn = moved[:, :3] + 1
             close_by = F.max_pool2d(drawn * opening, 2 * _CLOSE_BY_PX + 1, 1, _CLOSE_BY_PX)
             change = change + (torch.minimum(change, self.lighter * close_by - drawn) - change) * opening
         return Painted(moved[:, :3] + change, attention, moved[:, :3] + attention * change)
+
+
+    @staticmethod
+    def _as_skin(drawn: Tensor, opening: Tensor, change: Tensor) -> Tensor:
+        """The change that makes what was `drawn` (colours 0 to 2) as bright as `change` does, in the skin's colours.
+
+        Those go from black to the crop's mean skin and from there on towards white.
+        """
+        weight = 1 - opening
+        skin = (drawn * weight).mean((2, 3), keepdim=True) / weight.mean((2, 3), keepdim=True).clamp(min=1e-3)
+        level = skin.mean(1, keepdim=True).clamp(min=1e-2)
+        wanted = (drawn + change).mean(1, keepdim=True)
+        return torch.minimum(wanted, level) * (skin / level) + F.relu(wanted - level) - drawn
 
 
 class RegionNetwork(nn.Module):

@@ -28,3 +28,6 @@ class TextureParams:
     tint: float = 1.0
     """Share of a change of hue that counts inside an opening (mouths: 0.5): teeth of paintings and statues turn less
     rosy."""
+    skin_hue: float = 0.0
+    """Share of what is painted outside an opening that has the hue of the crop's own skin, whatever hue was learned
+    (eyes: 0.5): lids of cartoons and of photographs with a colour cast stay free of orange and grey stains."""

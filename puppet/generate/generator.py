@@ -194,6 +194,7 @@ class Generator:
             source = self.canvas.texture
         elif self.canvas.texture_scale != 1:
             texels = texels * np.float32(1 / self.canvas.texture_scale)
+        # Not the border's mirror image: a head that touches the border would draw its own in, upside down.
         return cv2.remap(source, texels, None, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE)
 
     def _lay_slit(self, moved: np.ndarray, motion: SlitMotion, source: np.ndarray | None = None) -> None:
