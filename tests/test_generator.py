@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 
 from puppet import facs
 from puppet.generate.canvas import default_size, frame_portrait
 from puppet.generate.motion import head_pose, invert
+from puppet.generate.own_mouth import read_own_mouth
 from puppet.generate.slit import FULLY_PARTED_PX, open_slit
 from puppet.landmarks import (
     LEFT_LOWER_LID,
@@ -136,9 +138,28 @@ def test_sealed_lips_meet_beside_their_middle_too(puppet, action):
 def test_teeth_of_a_smile_stay_with_the_skull_when_the_jaw_drops(puppet):
     mouth = puppet.generator.mouth
     assert mouth.own is not None  # the astronaut smiles
-    with_skull, with_jaw = mouth.own.upper_alpha, mouth.own.lower_alpha
+    with_skull, with_jaw = mouth.own.rest.upper_alpha, mouth.own.rest.lower_alpha
     assert with_skull.max() == with_jaw.max() == 1
     assert with_jaw[with_skull == 1].mean() < 0.1
+
+
+def test_a_moving_mouth_leaves_no_rim_of_lips_round_the_portraits_own_teeth(puppet):
+    """The lips' edges are made green in the portrait: they are shown where they were at rest and not once they part."""
+    generator = puppet.generator
+    opening = _opening_at(puppet, puppet.rest_control)
+    x0, y0, x1, y1 = opening.window
+    lips = cv2.dilate(opening.mask, np.ones((9, 9))) - cv2.erode(opening.mask, np.ones((3, 3))) > 0.5
+    still = generator.canvas.still.copy()
+    still[y0:y1, x0:x1][lips] = (0, 255, 0)
+    own = read_own_mouth(dataclasses.replace(generator.canvas, still=still), generator.anatomy, opening)
+
+    def green(look):
+        return ((look.rgb[..., 1] - look.rgb[..., 0] > 60) * (look.upper_alpha + look.lower_alpha)).sum()
+
+    assert own.look(own.gap_px) is own.rest and own.look(own.gap_px + 20) is own.parted
+    assert green(own.parted) < 0.02 * green(own.rest)
+    assert own.parted.upper_alpha.sum() > own.rest.upper_alpha.sum() / 2
+    assert green(own.parted) < green(own.look(own.gap_px + 2)) < green(own.rest)
 
 
 def test_lips_that_part_keep_to_their_own_side_of_the_line_between_them(puppet):

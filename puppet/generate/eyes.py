@@ -12,7 +12,7 @@ import numpy as np
 from puppet import facs
 from puppet.generate.anatomy import LIDS, Anatomy
 from puppet.generate.canvas import Canvas
-from puppet.generate.layers import mix, split_alpha
+from puppet.generate.layers import cut_out, mix, split_alpha
 from puppet.generate.motion import HeadPose
 from puppet.generate.slit import Opening, SlitMotion
 from puppet.generate.texture import Patch
@@ -39,7 +39,7 @@ class EyeInterior:
         high = np.ceil(outline.max(0) + margin).astype(int) + 1
         self.origin = low
         self.rest_gap_px = max(float((lower[3:6, 1] - upper[3:6, 1]).max()), 1.0)
-        crop = _crop(canvas.still, low, high).astype(np.float32)
+        crop = cut_out(canvas.still, low, high).astype(np.float32)
         opening = _polygon(crop.shape[:2], outline - low)
         self.lash_colour = _lash_colour(crop, upper - low)
         iris = canvas.landmarks_px[list(RIGHT_IRIS if side == "R" else LEFT_IRIS), :2]
@@ -110,13 +110,6 @@ def _lash_colour(crop: np.ndarray, upper: np.ndarray) -> np.ndarray:
 
 def _warp(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-
-
-def _crop(rgb: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Rectangle of a picture, continued by its border where it reaches out."""
-    rows = np.clip(np.arange(low[1], high[1]), 0, rgb.shape[0] - 1)
-    columns = np.clip(np.arange(low[0], high[0]), 0, rgb.shape[1] - 1)
-    return rgb[np.ix_(rows, columns)]
 
 
 def _polygon(shape: tuple[int, int], outline: np.ndarray) -> np.ndarray:

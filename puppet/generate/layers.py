@@ -21,3 +21,10 @@ def in_colours(plane: np.ndarray) -> np.ndarray:
 def split_alpha(rgba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`(h, w, 3)` colours and `(h, w)` alpha of a picture."""
     return cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), cv2.extractChannel(rgba, 3)
+
+
+def cut_out(rgb: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Rectangle from `low` to `high` (x, y) px of a picture, continued by its border where it reaches out; a copy."""
+    rows = np.clip(np.arange(low[1], high[1]), 0, rgb.shape[0] - 1)
+    columns = np.clip(np.arange(low[0], high[0]), 0, rgb.shape[1] - 1)
+    return rgb[np.ix_(rows, columns)]

@@ -1,8 +1,8 @@
 """Mouth: what shows between the lips.
 
-Where the portrait shows its own teeth they are used: the upper part of what its open mouth shows belongs to the skull,
-the rest to the jaw. Behind them lie upper teeth, lower teeth and tongue of the face rig, placed by the portrait's fit
-and lit like the portrait: the upper layer follows the head, the lower ones the jaw.
+Where the portrait shows its own teeth they are used (`own_mouth`). Behind them lie upper teeth, lower teeth and tongue
+of the face rig, placed by the portrait's fit and lit like the portrait: the upper layer follows the head, the lower
+ones the jaw.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from puppet.generate.anatomy import Anatomy
 from puppet.generate.canvas import Canvas
 from puppet.generate.layers import in_colours, mix, split_alpha
 from puppet.generate.motion import HeadPose
+from puppet.generate.own_mouth import OwnLook, read_own_mouth
 from puppet.generate.slit import Opening
 from puppet.rig import LandmarkRig
 from puppet.tensors import BYTES, REAL, Layout, read_tensors
@@ -27,7 +28,6 @@ MOUTH_FILE = "mouth.safetensors"
 DEFAULT_PATH = Path(__file__).parent.parent / "models" / MOUTH_FILE
 
 CAVITY = np.array([36.0, 13.0, 12.0], np.float32)
-_OWN_UPPER_CM = 1.0  # this much of an open mouth below the upper lip is upper teeth, the rest goes with the jaw
 TONGUE_FOLLOWS = 0.6  # of the jaw's motion: its root hangs from the skull
 _TONGUE_LIGHT = 1.45  # the rig's is rendered in the shade of a mouth that is closed
 _IMAGE = np.array([1.0, -1.0, -1.0])
@@ -89,16 +89,6 @@ class MouthPictures:
         )
 
 
-@dataclass(frozen=True)
-class OwnMouth:
-    """What the portrait's open mouth shows: crop, left top corner, and alpha of its upper and lower part."""
-
-    rgb: np.ndarray
-    origin: tuple[int, int]
-    upper_alpha: np.ndarray
-    lower_alpha: np.ndarray
-
-
 class MouthInterior:
     """Draws the inside of one portrait's mouth."""
 
@@ -132,7 +122,7 @@ class MouthInterior:
         self.light = mouth_light(canvas.still, anatomy.points_px)
         self.layers = {name: self._lit(getattr(pictures, name)) for name in ("upper", "lower", "tongue")}
         self.layers["tongue"][..., :3] *= _TONGUE_LIGHT
-        self.own = _own_mouth(canvas, anatomy, rest) if rest is not None else None
+        self.own = read_own_mouth(canvas, anatomy, rest) if rest is not None else None
         self.px_per_cm = fit.scale_px_per_cm
 
     def draw(
@@ -157,7 +147,8 @@ class MouthInterior:
             cv2.add(out, colours, dst=out)
         cv2.multiply(out, in_colours(shade), dst=out)
         if self.own is not None:
-            out = self._lay_own(out, weights, pose, follow, (x0, y0), size)
+            look = self.own.look(float(opening.gap_px.max()))
+            out = self._lay_own(out, look, weights, pose, follow, (x0, y0), size)
         return out
 
     def planes(
@@ -180,6 +171,7 @@ class MouthInterior:
     def _lay_own(
         self,
         out: np.ndarray,
+        look: OwnLook,
         weights: np.ndarray,
         pose: HeadPose,
         follow: float,
@@ -187,13 +179,12 @@ class MouthInterior:
         size: tuple[int, int],
     ) -> np.ndarray:
         """Lay the portrait's own teeth over the rig's: first what goes with the jaw, then what stays with the skull."""
-        own = self.own
         rest = self.anchors_px
-        for alpha, action_px in ((own.lower_alpha, self.lower_action_px), (own.upper_alpha, self.upper_action_px)):
+        for alpha, action_px in ((look.lower_alpha, self.lower_action_px), (look.upper_alpha, self.upper_action_px)):
             at = rest + np.tensordot(weights, action_px, 1) @ pose.linear.T + (pose.move(rest) - rest) * follow
-            source = (rest[:, :2] - own.origin).astype(np.float32)
+            source = (rest[:, :2] - self.own.origin).astype(np.float32)
             matrix = cv2.getAffineTransform(source, (at[:, :2] - origin).astype(np.float32))
-            rgb = cv2.warpAffine(own.rgb, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            rgb = cv2.warpAffine(look.rgb, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             out = mix(out, rgb, cv2.warpAffine(alpha, matrix, size, flags=cv2.INTER_LINEAR))
         return out
 
@@ -241,17 +232,3 @@ def skin_colour(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
     cheeks = points[[50, 280, 205, 425, 117, 346], :2].round().astype(int)
     limit = np.array(rgb.shape[1::-1]) - 1
     return np.array([rgb[y, x] for x, y in np.clip(cheeks, 0, limit)], np.float32).mean(0)
-
-
-def _own_mouth(canvas: Canvas, anatomy: Anatomy, rest: Opening) -> OwnMouth:
-    x0, y0, x1, y1 = rest.window
-    inside = (rest.mask > 0).astype(np.uint8)
-    cover = cv2.dilate(inside, np.ones((3, 3), np.uint8))  # the rest opening's soft edge must be all its own
-    soft = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), 1.0)
-    cover = np.where(cover > 0, 1.0, soft).astype(np.float32)
-    above = _OWN_UPPER_CM * anatomy.fit.scale_px_per_cm - rest.depth_px  # px above the upper teeth's end
-    upper, lower = np.clip(above + 0.5, 0, 1), np.clip(1.5 - above, 0, 1)
-    rgb = canvas.still[y0:y1, x0:x1].astype(np.float32)
-    # The lower part reaches a pixel under the upper one, so that no line shows between them; no further, or upper
-    # teeth would go down with the jaw a second time.
-    return OwnMouth(rgb, (x0, y0), (cover * upper).astype(np.float32), (cover * lower).astype(np.float32))

@@ -12,6 +12,8 @@ from puppet.generate.graph.control import Pose
 from puppet.generate.graph.eyes import unwarp
 from puppet.generate.graph.sampling import blend, constant, sample, unit
 from puppet.generate.graph.slit import Opening, Window
+from puppet.generate.own_mouth import AT_REST_PX
+from puppet.generate.slit import FULLY_PARTED_PX
 
 
 class Mouth(nn.Module):
@@ -35,12 +37,11 @@ class Mouth(nn.Module):
         }
         self._has_own = mouth.own is not None
         if mouth.own is not None:
-            x, y = mouth.own.origin
-            # A ring round the crop: its colours go on beyond it, its cover does not.
-            buffers["own_solver"] = _solver(mouth.anchors_px[:, :2] - (x - 1, y - 1))
-            for name, alpha in (("own_lower", mouth.own.lower_alpha), ("own_upper", mouth.own.upper_alpha)):
-                rgb = np.pad(mouth.own.rgb, ((1, 1), (1, 1), (0, 0)), mode="edge")
-                buffers[name] = np.dstack([rgb, np.pad(alpha, 1)]).transpose(2, 0, 1)[None]
+            buffers["own_solver"] = _solver(mouth.anchors_px[:, :2] - mouth.own.origin)
+            for name, look in (("rest", mouth.own.rest), ("parted", mouth.own.parted)):
+                for part, alpha in (("lower", look.lower_alpha), ("upper", look.upper_alpha)):
+                    buffers[f"own_{part}_{name}"] = np.dstack([look.rgb, alpha]).transpose(2, 0, 1)[None]
+            self._own_gap_px = mouth.own.gap_px
         for name, values in buffers.items():
             self.register_buffer(name, constant(values))
 
@@ -59,7 +60,13 @@ class Mouth(nn.Module):
             colour = layer[:, :3] + colour * (1 - layer[:, 3:])
         colour = colour * self._shade(opening)[:, None]
         if self._has_own:
-            for own, action_px in ((self.own_lower, self.lower_action_px), (self.own_upper, self.upper_action_px)):
+            moved_px = (opening.gap_px - self._own_gap_px).abs()
+            share = unit((moved_px - AT_REST_PX) / FULLY_PARTED_PX)
+            for rest, parted, action_px in (
+                (self.own_lower_rest, self.own_lower_parted, self.lower_action_px),
+                (self.own_upper_rest, self.own_upper_parted, self.upper_action_px),
+            ):
+                own = rest + (parted - rest) * share
                 layer = sample(own, *_unwarped(window, self._carry(action_px, beyond, pose, self.own_solver)))
                 colour = colour + (layer[:, :3] - colour) * layer[:, 3:]
         return blend(skin, colour, opening.mask[:, None])

@@ -1,0 +1,106 @@
+"""Own mouth: the teeth that an open-mouthed portrait shows, kept as its own while its lips move.
+
+Its upper part belongs to the skull, what hangs lower to the jaw. At rest it is shown as it is. As the lips leave their
+place the rim that they left in it fades away, and the upper teeth go on under the lip that uncovers more of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from puppet.generate.anatomy import Anatomy
+from puppet.generate.canvas import Canvas
+from puppet.generate.layers import cut_out, mix
+from puppet.generate.slit import FULLY_PARTED_PX, Opening
+
+_UPPER_CM = 1.0  # this much of an open mouth below the upper lip is upper teeth, the rest goes with the jaw
+_RIM_CM = 0.06  # above the lower lip's edge: its red, where landmarks are a little off
+_REACH_CM = 0.25  # upper teeth go on so far under the lip
+_LEAST_TEETH_PX = 8
+AT_REST_PX = 0.25  # lips this near to their place in the portrait are in it
+
+
+@dataclass(frozen=True)
+class OwnLook:
+    """`rgb` `(h, w, 3)` float32 0-255; alpha `(h, w)` float32 0-1 of what goes with the skull and with the jaw."""
+
+    rgb: np.ndarray
+    upper_alpha: np.ndarray
+    lower_alpha: np.ndarray
+
+
+@dataclass(frozen=True)
+class OwnMouth:
+    """One crop of the canvas, whose left top pixel is `origin`, as the portrait shows it and once its lips have moved.
+
+    `gap_px` is the lips' greatest distance in the portrait.
+    """
+
+    origin: tuple[int, int]
+    rest: OwnLook
+    parted: OwnLook
+    gap_px: float
+
+    def look(self, gap_px: float) -> OwnLook:
+        """What is shown while the lips are `gap_px` apart."""
+        share = min(max(abs(gap_px - self.gap_px) - AT_REST_PX, 0.0) / FULLY_PARTED_PX, 1.0)
+        if share in (0.0, 1.0):
+            return self.parted if share else self.rest
+        rest, parted = self.rest, self.parted
+        return OwnLook(
+            mix(rest.rgb, parted.rgb, np.full(rest.upper_alpha.shape, share, np.float32)),
+            cv2.addWeighted(rest.upper_alpha, 1 - share, parted.upper_alpha, share, 0),
+            cv2.addWeighted(rest.lower_alpha, 1 - share, parted.lower_alpha, share, 0),
+        )
+
+
+def read_own_mouth(canvas: Canvas, anatomy: Anatomy, opening: Opening) -> OwnMouth:
+    """The mouth of a portrait whose lips stand apart; `opening` is that of the portrait itself."""
+    px_per_cm = anatomy.fit.scale_px_per_cm
+    pad = int(np.ceil(_REACH_CM * px_per_cm)) + 3
+    x0, y0, x1, y1 = opening.window
+    rgb = cut_out(canvas.still, np.array([x0 - pad, y0 - pad]), np.array([x1 + pad, y1 + pad])).astype(np.float32)
+    mask = np.pad(opening.mask, pad)
+    above = _UPPER_CM * px_per_cm - np.pad(opening.depth_px, pad, mode="edge")  # px above the upper teeth's end
+    rest = _at_rest(rgb, mask, above)
+    return OwnMouth(
+        (x0 - pad, y0 - pad), rest, _parted(rgb, mask, above, px_per_cm) or rest, float(opening.gap_px.max())
+    )
+
+
+def _at_rest(rgb: np.ndarray, mask: np.ndarray, above: np.ndarray) -> OwnLook:
+    cover = cv2.dilate((mask > 0).astype(np.uint8), np.ones((3, 3), np.uint8))  # all of the opening's soft edge
+    soft = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), 1.0)
+    cover = np.where(cover > 0, 1.0, soft).astype(np.float32)
+    # The lower part reaches a pixel under the upper one, so that no line shows between them; no further, or upper
+    # teeth would go down with the jaw a second time.
+    upper, lower = np.clip(above + 0.5, 0, 1), np.clip(1.5 - above, 0, 1)
+    return OwnLook(rgb, (cover * upper).astype(np.float32), (cover * lower).astype(np.float32))
+
+
+def _parted(rgb: np.ndarray, mask: np.ndarray, above: np.ndarray, px_per_cm: float) -> OwnLook | None:
+    """Without the lips' rims, upper teeth continued upwards; None where nothing is left."""
+    inside = cv2.erode((mask > 0.5).astype(np.uint8), np.ones((3, 3), np.uint8))
+    inside = cv2.erode(inside, _upright(below=max(1, round(_RIM_CM * px_per_cm))))
+    if inside.sum() < _LEAST_TEETH_PX:
+        return None
+    _, nearest = cv2.distanceTransformWithLabels(1 - inside, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    colours = np.zeros((nearest.max() + 1, 3), np.float32)
+    colours[nearest[inside > 0]] = rgb[inside > 0]
+    continued = colours[nearest]
+    continued = np.where(inside[..., None] > 0, continued, cv2.GaussianBlur(continued, (0, 0), 1.0))
+    wider = cv2.dilate(inside, np.ones((1, 3), np.uint8))
+    higher = cv2.dilate(inside, _upright(below=round(_REACH_CM * px_per_cm)))
+    upper, lower = np.clip(above + 0.5, 0, 1), np.clip(1.5 - above, 0, 1)
+    alpha = [np.maximum(wider, higher) * upper, wider * lower]
+    return OwnLook(continued, *(cv2.GaussianBlur(some.astype(np.float32), (0, 0), 0.8) for some in alpha))
+
+
+def _upright(*, below: int) -> np.ndarray:
+    """`(2 * below + 1, 1)`: a pixel looks so far down."""
+    kernel = np.zeros((2 * below + 1, 1), np.uint8)
+    kernel[below:] = 1
+    return kernel
