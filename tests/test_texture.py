@@ -283,3 +283,32 @@ def test_a_limited_network_fills_no_cavity_with_milk_and_keeps_half_its_tint():
     torch.testing.assert_close(limited[:, 35], free[:, 35])  # a gap between teeth may be filled
     spread = (free - moved[0, :3]).std(0) / 2
     torch.testing.assert_close((grey - moved[0, :3]).std(0), spread)
+
+
+def test_what_is_painted_on_skin_may_be_held_to_its_hue():
+    """A lid that the network would paint green on brown skin; inside the opening it paints as it likes."""
+    torch = pytest.importorskip("torch")
+    from trainer.texture_model import RegionNetwork
+    from trainer.texture_params import TextureParams
+
+    sizes = dict(near=8, middle=8, deep=8, style=4, rest_near=4)
+    height, width = EYE_SHAPE.seen_size
+    brown, dark = torch.tensor([1.2, 0.8, 0.6]), 0.3
+    moved = torch.zeros(1, 5, height, width)
+    moved[:, :3] = brown[:, None, None] * torch.where(torch.arange(width) < width // 2, 1.0, dark) - 1
+    moved[:, 3, :10] = 1.0
+    rest, actions = torch.zeros(1, 4, height, width), torch.zeros(1, ACTION_COUNT)
+
+    def colour(share):
+        network = RegionNetwork(TextureParams(**sizes, skin_hue=share), EYE_SHAPE).eval()
+        torch.nn.init.zeros_(network.painter.head.weight)
+        network.painter.head.bias.data[:] = torch.tensor([0.0, 0.3, 0.0, 0.0]).repeat_interleave(4)
+        with torch.no_grad():
+            return network(moved, rest, actions).colour[0] + 1
+
+    free, half, held = colour(0.0), colour(0.5), colour(1.0)
+    skin, inside = (slice(None), 20, -5), (slice(None), 5, -5)
+    torch.testing.assert_close(held[skin] / held[skin].mean(), brown / brown.mean())
+    torch.testing.assert_close(held[skin].mean(), free[skin].mean())
+    torch.testing.assert_close(half[skin], (free[skin] + held[skin]) / 2)
+    torch.testing.assert_close(held[inside], free[inside])
