@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 
 from puppet.errors import InputError
 from puppet.generate.mouth import DEFAULT_PATH
+from trainer.face_chart import rasterize
 from trainer.rig import ACTION_SHAPES, ACTIONS
 from trainer.topology import vertex_normals
 
@@ -105,36 +106,21 @@ def _render(
     """
     fine = 2 * px_per_cm
     width, height = (int(np.ceil((high[i] - low[i]) * fine / 2)) * 2 for i in (0, 1))
-    colour = np.zeros((height, width, 4), np.float32)
-    depth = np.full((height, width), -np.inf, np.float32)
-    is_teeth = np.zeros((height, width), bool)
-    normals = vertex_normals(vertices, faces)
+    corners = np.stack([vertices[:, 0] - low[0], high[1] - vertices[:, 1]], 1) * fine
+    at, share = rasterize(corners, faces, (height, width), nearness=vertices[:, 2])
+    is_drawn = at >= 0
+    triangles, share = faces[at[is_drawn]], share[is_drawn]
+    depth = np.einsum("pk,pk->p", share, vertices[triangles, 2])
+    normals = np.einsum("pk,pkc->pc", share, vertex_normals(vertices, faces)[triangles])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
+    light = 0.35 + 0.65 * np.clip(np.abs(normals @ _LIGHT), 0, 1)
     front = vertices[np.unique(faces), 2].max()
-    x, y = (vertices[:, 0] - low[0]) * fine, (high[1] - vertices[:, 1]) * fine
-    for triangle in faces:
-        tx, ty = x[triangle], y[triangle]
-        area = (tx[1] - tx[0]) * (ty[2] - ty[0]) - (tx[2] - tx[0]) * (ty[1] - ty[0])
-        if abs(area) < 1e-6:
-            continue
-        columns = np.arange(max(0, int(tx.min())), min(width, int(tx.max()) + 2))
-        rows = np.arange(max(0, int(ty.min())), min(height, int(ty.max()) + 2))
-        px, py = np.meshgrid(columns, rows)
-        b1 = ((px - tx[0]) * (ty[2] - ty[0]) - (tx[2] - tx[0]) * (py - ty[0])) / area
-        b2 = ((tx[1] - tx[0]) * (py - ty[0]) - (px - tx[0]) * (ty[1] - ty[0])) / area
-        weight = np.stack([1 - b1 - b2, b1, b2], -1)
-        z = weight @ vertices[triangle, 2]
-        seen = (weight.min(-1) >= -1e-3) & (z > depth[py, px])
-        if not seen.any():
-            continue
-        normal = weight[seen] @ normals[triangle]
-        normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
-        light = 0.35 + 0.65 * np.clip(np.abs(normal @ _LIGHT), 0, 1)
-        light *= np.clip(1.05 - (front - z[seen]) / 4.5, 0.15, 1)  # the cheeks shade the back teeth
-        material = "teeth" if triangle[0] >= TEETH_START else "gums"
-        colour[py[seen], px[seen], :3] = np.array(_ALBEDO[material]) * light[:, None]
-        colour[py[seen], px[seen], 3] = 1
-        is_teeth[py[seen], px[seen]] = material == "teeth"
-        depth[py[seen], px[seen]] = z[seen]
+    light *= np.clip(1.05 - (front - depth) / 4.5, 0.15, 1)  # the cheeks shade the back teeth
+    is_tooth = triangles[:, 0] >= TEETH_START
+    albedo = np.where(is_tooth[:, None], _ALBEDO["teeth"], _ALBEDO["gums"])
+    colour, is_teeth = np.zeros((height, width, 4), np.float32), np.zeros((height, width), bool)
+    colour[is_drawn] = np.c_[albedo * light[:, None], np.ones(len(light))]
+    is_teeth[is_drawn] = is_tooth
     small = colour.reshape(height // 2, 2, width // 2, 2, 4).mean((1, 3))
     small[..., :3] /= np.maximum(small[..., 3:], 1e-6)
     return is_teeth.reshape(height // 2, 2, width // 2, 2).mean((1, 3)) >= 0.5, np.clip(small, 0, 1)

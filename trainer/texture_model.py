@@ -124,13 +124,14 @@ class TexturePainter(nn.Module):
             grey = change.mean(1, keepdim=True)
             change = grey + (change - grey) * (1 - (1 - self.tint) * opening)
         if self.skin_hue:
-            change = change + (self._as_skin(moved[:, :3] + 1, opening, change) - change) * self.skin_hue * (1 - opening)
+            change = change + (self._as_skin(moved[:, :3] + 1, opening, change) - change) * self.skin_hue * (
+                1 - opening
+            )
         if self.lighter:
             drawn = moved[:, :3] + 1
             close_by = F.max_pool2d(drawn * opening, 2 * _CLOSE_BY_PX + 1, 1, _CLOSE_BY_PX)
             change = change + (torch.minimum(change, self.lighter * close_by - drawn) - change) * opening
         return Painted(moved[:, :3] + change, attention, moved[:, :3] + attention * change)
-
 
     @staticmethod
     def _as_skin(drawn: Tensor, opening: Tensor, change: Tensor) -> Tensor:
