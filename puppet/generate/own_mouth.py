@@ -14,7 +14,7 @@ import numpy as np
 from puppet.generate.anatomy import Anatomy
 from puppet.generate.canvas import Canvas
 from puppet.generate.layers import cut_out, mix
-from puppet.generate.slit import FULLY_PARTED_PX, Opening
+from puppet.generate.slit import FULLY_MOVED_PX, Opening
 
 _UPPER_CM = 1.0  # this much of an open mouth below the upper lip is upper teeth, the rest goes with the jaw
 _RIM_CM = 0.06  # above the lower lip's edge: its red, where landmarks are a little off
@@ -46,7 +46,7 @@ class OwnMouth:
 
     def look(self, gap_px: float) -> OwnLook:
         """What is shown while the lips are `gap_px` apart."""
-        share = min(max(abs(gap_px - self.gap_px) - AT_REST_PX, 0.0) / FULLY_PARTED_PX, 1.0)
+        share = min(max(abs(gap_px - self.gap_px) - AT_REST_PX, 0.0) / FULLY_MOVED_PX, 1.0)
         if share in (0.0, 1.0):
             return self.parted if share else self.rest
         rest, parted = self.rest, self.parted

@@ -28,7 +28,7 @@ EDGE_PX = 2.0  # an opening's edge is so wide before it is softened
 EDGE_OUT_PX = 0.66  # and lies so far out on the skin
 SOFTEN = np.array([0.25, 0.5, 0.25], np.float32)  # along rows and columns
 INSET_LIMIT = 0.35  # of the gap: no edge is drawn further in
-FULLY_PARTED_PX = 4.0  # edges that are so much further apart than at rest show none of the line between them
+FULLY_MOVED_PX = 4.0  # edges that are so much further apart than at rest, or closer, show nothing of what is between
 OFF_LINE = 0.04  # of the slit's width: so wide is either side of the line where lips meet
 ITERATIONS, REACH = 12, 9  # skin next to an edge may stretch to three times its length
 
@@ -222,7 +222,7 @@ def open_slit(
         rows = (y0 - top + wanted[0], y0 - top + wanted[1])
         texels = grid.sources(half, scale=canvas.texture_scale, travel=(int(travel[0]), int(travel[1])), rows=rows)
         shown.append(texels[:, x0 - left : x1 - left])
-    if slit.edges_part and seam.gap.max() > LEAST_GAP_PX:
+    if slit.edges_part and max(seam.gap.max(), slit.rest.table[:, 1].max()) > LEAST_GAP_PX:
         _keep_to_sides(slit.rest, shown[0][first:], shown[1][: last - first], seam, canvas.texture_scale)
     return _opening(seam, slit.edge_inset_px), SlitMotion(
         seam.window,
@@ -278,16 +278,18 @@ def _keep_to_sides(rest: Edges, upper: np.ndarray, lower: np.ndarray, seam: _Sea
     """Move the texels of a seam that lie on or beyond the portrait's line between the edges back to their own side.
 
     `upper` and `lower` `(rows, columns, 2)` are changed in place. Near the corners of a wide opening the skin's motion
-    is so stretched that it does not end quite where the edge does; and the shadow between lips is theirs no more once
-    they part.
+    is so stretched that it does not end quite where the edge does; the shadow between lips is theirs no more once they
+    part; and a grin that closes shows none of its teeth as lips.
     """
     is_upper = seam.below < 0.5
     texels = cv2.copyTo(upper, is_upper.astype(np.uint8), lower.copy())
     along, across = cv2.split(cv2.transform(texels, np.c_[rest.axes / scale, -rest.axes @ rest.centre]))
     middle, gap, *_ = rest.look_up(along)
     below_middle = across - middle
-    beyond = np.where(is_upper, below_middle, -below_middle) + (gap / 2 + OFF_LINE * np.float32(rest.width))
-    back = np.maximum(beyond, 0) * _unit((seam.gap - gap) * np.float32(1 / FULLY_PARTED_PX))
+    moved = _unit(cv2.absdiff(seam.gap, gap) * np.float32(1 / FULLY_MOVED_PX))
+    beyond = np.where(is_upper, below_middle, -below_middle) + gap / 2 + OFF_LINE * np.float32(rest.width) * moved
+    between_corners = _unit((seam.edges.width / 2 - np.abs(seam.along)) / CORNER_PX)
+    back = np.maximum(beyond, 0) * moved * between_corners
     back = np.where(is_upper, -back, back)[..., None] * (rest.axes[1] * np.float32(scale))
     upper += back
     lower += back

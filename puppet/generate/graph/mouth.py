@@ -13,7 +13,7 @@ from puppet.generate.graph.eyes import unwarp
 from puppet.generate.graph.sampling import blend, constant, sample, unit
 from puppet.generate.graph.slit import Opening, Window
 from puppet.generate.own_mouth import AT_REST_PX
-from puppet.generate.slit import FULLY_PARTED_PX
+from puppet.generate.slit import FULLY_MOVED_PX
 
 
 class Mouth(nn.Module):
@@ -61,7 +61,7 @@ class Mouth(nn.Module):
         colour = colour * self._shade(opening)[:, None]
         if self._has_own:
             moved_px = (opening.gap_px - self._own_gap_px).abs()
-            share = unit((moved_px - AT_REST_PX) / FULLY_PARTED_PX)
+            share = unit((moved_px - AT_REST_PX) / FULLY_MOVED_PX)
             for rest, parted, action_px in (
                 (self.own_lower_rest, self.own_lower_parted, self.lower_action_px),
                 (self.own_upper_rest, self.own_upper_parted, self.upper_action_px),

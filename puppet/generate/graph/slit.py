@@ -32,7 +32,8 @@ class Window(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """`slit.Opening` and what `slit.SlitMotion` adds, `(N, rows, columns)` of a window; `gap_px` `(N,)` the widest."""
+    """`slit.Opening` and what `slit.SlitMotion` adds, `(N, rows, columns)` of a window; `gap_px` `(N,)` the widest,
+    `width_px` `(N, 1, 1)` from corner to corner."""
 
     mask: Tensor
     depth_px: Tensor
@@ -41,6 +42,7 @@ class Opening(NamedTuple):
     seam_px: Tensor
     in_band: Tensor
     gap_px: Tensor
+    width_px: Tensor
 
 
 class SlitBatch(nn.Module):
@@ -193,7 +195,7 @@ class SlitBatch(nn.Module):
         drawn = unit((inside + reference.EDGE_OUT_PX) / reference.EDGE_PX + 0.5) * in_band
         drawn = torch.nn.functional.conv2d(drawn[:, None], self.soften, padding=1)[:, 0]
         mask = drawn * unit((gap - reference.LEAST_GAP_PX) / reference.FADING_GAP_PX) * in_band
-        opening = Opening(mask, seam_px + gap / 2, gap, along * (2 / width), seam_px, in_band, widest.amax(1))
+        opening = Opening(mask, seam_px + gap / 2, gap, along * (2 / width), seam_px, in_band, widest.amax(1), width)
         return opening, below
 
     def _keep_to_sides(self, x: Tensor, y: Tensor, opening: Opening, below: Tensor) -> tuple[Tensor, Tensor]:
@@ -205,8 +207,10 @@ class SlitBatch(nn.Module):
         across = self.rest_axes[:, 1, :1, None] * own_x + self.rest_axes[:, 1, 1:, None] * own_y
         middle, gap = look_up(self.rest_edges, along, *self._rest_span)
         below_middle = across - middle
-        beyond = torch.where(is_upper, below_middle, -below_middle) + gap / 2 + self._off_line_px
-        back = torch.relu(beyond) * unit((opening.gap - gap) / reference.FULLY_PARTED_PX) * opening.in_band
+        moved = unit((opening.gap - gap).abs() / reference.FULLY_MOVED_PX)
+        beyond = torch.where(is_upper, below_middle, -below_middle) + gap / 2 + self._off_line_px * moved
+        between_corners = unit((1 - opening.along.abs()) * opening.width_px / (2 * reference.CORNER_PX))
+        back = torch.relu(beyond) * moved * between_corners * opening.in_band
         back = torch.where(is_upper, -back, back)[:, None]
         return x + back * self.rest_axes[:, 1, :1, None, None], y + back * self.rest_axes[:, 1, 1:, None, None]
 
