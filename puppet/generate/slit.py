@@ -29,7 +29,7 @@ EDGE_OUT_PX = 0.66  # and lies so far out on the skin
 SOFTEN = np.array([0.25, 0.5, 0.25], np.float32)  # along rows and columns
 INSET_LIMIT = 0.35  # of the gap: no edge is drawn further in
 FULLY_MOVED_PX = 4.0  # edges that are so much further apart than at rest, or closer, show nothing of what is between
-OFF_LINE = 0.04  # of the slit's width: so wide is either side of the line where lips meet
+OFF_LINE = 0.03  # of the slit's width: so wide is either side of the line where lips meet
 ITERATIONS, REACH = 12, 9  # skin next to an edge may stretch to three times its length
 
 
@@ -286,10 +286,14 @@ def _keep_to_sides(rest: Edges, upper: np.ndarray, lower: np.ndarray, seam: _Sea
     along, across = cv2.split(cv2.transform(texels, np.c_[rest.axes / scale, -rest.axes @ rest.centre]))
     middle, gap, *_ = rest.look_up(along)
     below_middle = across - middle
-    moved = _unit(cv2.absdiff(seam.gap, gap) * np.float32(1 / FULLY_MOVED_PX))
-    beyond = np.where(is_upper, below_middle, -below_middle) + gap / 2 + OFF_LINE * np.float32(rest.width) * moved
+    inside = np.where(is_upper, -below_middle, below_middle) - gap / 2
+    kept = np.maximum(inside, 0)
+    off_line = OFF_LINE * np.float32(rest.width)
+    change = (seam.gap - gap) * np.float32(1 / FULLY_MOVED_PX)
     between_corners = _unit((seam.edges.width / 2 - np.abs(seam.along)) / CORNER_PX)
-    back = np.maximum(beyond, 0) * moved * between_corners
+    # Off the line the skin closes up within a few times as much: nothing is smeared.
+    back = (kept - inside) * _unit(np.abs(change)) + off_line * cv2.exp(kept * (-0.5 / off_line)) * _unit(change)
+    back *= between_corners
     back = np.where(is_upper, -back, back)[..., None] * (rest.axes[1] * np.float32(scale))
     upper += back
     lower += back

@@ -207,10 +207,12 @@ class SlitBatch(nn.Module):
         across = self.rest_axes[:, 1, :1, None] * own_x + self.rest_axes[:, 1, 1:, None] * own_y
         middle, gap = look_up(self.rest_edges, along, *self._rest_span)
         below_middle = across - middle
-        moved = unit((opening.gap - gap).abs() / reference.FULLY_MOVED_PX)
-        beyond = torch.where(is_upper, below_middle, -below_middle) + gap / 2 + self._off_line_px * moved
+        inside = torch.where(is_upper, -below_middle, below_middle) - gap / 2
+        kept = torch.relu(inside)
+        change = (opening.gap - gap) / reference.FULLY_MOVED_PX
         between_corners = unit((1 - opening.along.abs()) * opening.width_px / (2 * reference.CORNER_PX))
-        back = torch.relu(beyond) * moved * between_corners * opening.in_band
+        off_line = self._off_line_px * torch.exp(kept * (-0.5 / self._off_line_px)) * unit(change)
+        back = ((kept - inside) * unit(change.abs()) + off_line) * between_corners * opening.in_band
         back = torch.where(is_upper, -back, back)[:, None]
         return x + back * self.rest_axes[:, 1, :1, None, None], y + back * self.rest_axes[:, 1, 1:, None, None]
 
