@@ -43,6 +43,9 @@ _LOWER_BETWEEN = (62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292, 76, 77, 90, 
 UPPER_LIP = tuple(dict.fromkeys((*UPPER_OUTER_LIP, *UPPER_INNER_LIP, *_UPPER_BETWEEN)))
 LOWER_LIP = tuple(dict.fromkeys((*LOWER_OUTER_LIP, *LOWER_INNER_LIP, *_LOWER_BETWEEN)))
 LIP_CORNERS = (61, 291, 78, 308, 62, 292, 76, 306)
+_ABOVE_LIPS = {0.35: (164, 167, 165, 92, 393, 391, 322)}
+_BELOW_LIPS = {0.4: (18, 83, 182, 106, 313, 406, 335), 0.2: (200, 201, 194, 204, 421, 418, 424)}
+"""Skin that a lip's rise or fall pulls along, by its share."""
 
 EXTRA_ACTIONS = ("look_left", "look_right", "look_up", "look_down", "seal", "upper_gap", "lower_gap")
 """More columns after the rig's actions: what lids and brows do as the eyes turn, lips that stay sealed over an open
@@ -144,7 +147,7 @@ def _mouth_down(points: np.ndarray) -> np.ndarray:
 
 
 def _gap_actions(points: np.ndarray) -> np.ndarray:
-    """`(2, 468, 3)`: one pixel of lip opening in the middle, fading to nothing at the corners and off the lips."""
+    """`(2, 468, 3)`: one pixel of lip opening in the middle, fading to nothing at the corners and over the skin."""
     across = (points[308] - points[78])[:2]
     width = np.linalg.norm(across)
     axis, down = across / width, _mouth_down(points)
@@ -152,11 +155,13 @@ def _gap_actions(points: np.ndarray) -> np.ndarray:
     t = np.clip((points[:, :2] - centre) @ axis / (width / 2), -1, 1)
     profile = (1 - t**2) ** 0.7
     out = np.zeros((2, FACE_COUNT, 3))
-    for row, lip, inner, outer, sign in (
-        (0, UPPER_LIP, UPPER_INNER_LIP, UPPER_OUTER_LIP, -1.0),
-        (1, LOWER_LIP, LOWER_INNER_LIP, LOWER_OUTER_LIP, 1.0),
+    for row, lip, inner, outer, skin, sign in (
+        (0, UPPER_LIP, UPPER_INNER_LIP, UPPER_OUTER_LIP, _ABOVE_LIPS, -1.0),
+        (1, LOWER_LIP, LOWER_INNER_LIP, LOWER_OUTER_LIP, _BELOW_LIPS, 1.0),
     ):
         amount = np.zeros(FACE_COUNT)
+        for share, beside in skin.items():
+            amount[list(beside)] = share
         amount[list(lip)] = 0.85
         amount[list(inner)] = 1.0
         amount[list(outer)] = 0.6
