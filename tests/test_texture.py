@@ -257,7 +257,7 @@ def test_lids_alone_are_painted_unless_mouths_are_asked_for(monkeypatch, choice,
     assert open_texture(Options(portrait=PortraitOptions(texture="off"))) is None
 
 
-def test_a_limited_network_fills_no_cavity_with_milk_and_keeps_half_its_tint():
+def test_a_limited_network_fills_no_cavity_with_milk_keeps_half_its_tint_and_teeth_as_teeth():
     torch = pytest.importorskip("torch")
     from trainer.texture_model import RegionNetwork
     from trainer.texture_params import TextureParams
@@ -269,10 +269,10 @@ def test_a_limited_network_fills_no_cavity_with_milk_and_keeps_half_its_tint():
     moved[:, 3:] = 1.0
     rest, actions = torch.zeros(1, 4, height, width), torch.zeros(1, ACTION_COUNT)
 
-    def colour(**limits):
+    def colour(push=(0.9, 0.5, 0.1), **limits):
         network = RegionNetwork(TextureParams(**sizes, **limits), MOUTH_SHAPE).eval()
         torch.nn.init.zeros_(network.painter.head.weight)
-        pushed = torch.tensor([0.9, 0.5, 0.1, 0.0]).repeat_interleave(4)
+        pushed = torch.tensor([*push, 0.0]).repeat_interleave(4)
         network.painter.head.bias.data[:] = pushed
         with torch.no_grad():
             return network(moved, rest, actions).colour[0]
@@ -283,6 +283,8 @@ def test_a_limited_network_fills_no_cavity_with_milk_and_keeps_half_its_tint():
     torch.testing.assert_close(limited[:, 35], free[:, 35])  # a gap between teeth may be filled
     spread = (free - moved[0, :3]).std(0) / 2
     torch.testing.assert_close((grey - moved[0, :3]).std(0), spread)
+    dark = colour(push=(-1.5,) * 3, darker=0.6)
+    torch.testing.assert_close(dark[:, 30:34] + 1, 0.6 * (moved[0, :3, 30:34] + 1))
 
 
 def test_what_is_painted_on_skin_may_be_held_to_its_hue():

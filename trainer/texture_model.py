@@ -97,7 +97,7 @@ class TexturePainter(nn.Module):
         self.head.weight.data *= 0.1
         self.register_buffer("fade", _border_fade(shape))
         self.relight, self.tint, self.lighter = params.relight, params.tint, params.lighter
-        self.skin_hue = params.skin_hue
+        self.darker, self.skin_hue = params.darker, params.skin_hue
 
     def forward(self, moved: Tensor, actions: Tensor, near: Tensor, deep: Tensor, style: Tensor) -> Painted:
         """`moved` `(N, 5, h, w)`: colours -1 to 1, opening, depth in it; the rest from `PortraitEncoder`."""
@@ -131,6 +131,9 @@ class TexturePainter(nn.Module):
             drawn = moved[:, :3] + 1
             close_by = F.max_pool2d(drawn * opening, 2 * _CLOSE_BY_PX + 1, 1, _CLOSE_BY_PX)
             change = change + (torch.minimum(change, self.lighter * close_by - drawn) - change) * opening
+        if self.darker:
+            least = (self.darker - 1) * (moved[:, :3] + 1)
+            change = change + (torch.maximum(change, least) - change) * opening
         return Painted(moved[:, :3] + change, attention, moved[:, :3] + attention * change)
 
     @staticmethod

@@ -25,6 +25,8 @@ class TextureParams:
     lighter: float = 0.0
     """Inside an opening nothing becomes lighter than this many times what was drawn close by, colour by colour (mouths:
     1.2): gaps between teeth may be filled, cavities not; 0 sets no limit."""
+    darker: float = 0.0
+    """Inside an opening nothing becomes darker than this share of what was drawn: teeth stay teeth; 0 sets no limit."""
     tint: float = 1.0
     """Share of a change of hue that counts inside an opening (mouths: 0.5): teeth of paintings and statues turn less
     rosy."""

@@ -12,7 +12,7 @@ from puppet.errors import InputError
 from trainer.texture_params import TextureParams
 
 _HALF = "_half"
-_FREEDOM = ("relight", "lighter", "tint", "skin_hue")  # settings that no weight's size shows
+_FREEDOM = ("relight", "lighter", "darker", "tint", "skin_hue")  # settings that no weight's size shows
 _CONSTANT = ".fade"  # how a crop's border fades is no weight
 
 
