@@ -83,11 +83,15 @@ def without_frame(rgb: np.ndarray) -> np.ndarray:
     """A picture `(H, W, 3)` uint8 without the thin lines that scans and cut-outs leave along their sides.
 
     Such a line ends in a jump of brightness along a whole side, within a hundredth of the picture. It would be seen
-    bent as soon as the head draws the picture's border along. A view of the same pixels.
+    bent as soon as the head draws the picture's border along. What lies beside it goes on in its place; a picture
+    without such lines is returned as it is.
     """
     height, width = rgb.shape[:2]
     top, bottom, left, right = map(_frame_px, (rgb, rgb[::-1], rgb.swapaxes(0, 1), rgb.swapaxes(0, 1)[::-1]))
-    return rgb[top : height - bottom, left : width - right]
+    if not top + bottom + left + right:
+        return rgb
+    inner = rgb[top : height - bottom, left : width - right]
+    return np.pad(inner, ((top, bottom), (left, right), (0, 0)), mode="edge")
 
 
 def _frame_px(lines: np.ndarray) -> int:

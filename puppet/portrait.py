@@ -42,7 +42,7 @@ class Portrait:
         """
         path = Path(path)
         try:
-            rgb = np.ascontiguousarray(without_frame(decode(path)))
+            rgb = without_frame(decode(path))
         except InputError as error:
             raise PortraitError(str(error)) from error
         return cls.from_rgb(rgb, face=face, name=path.stem)
