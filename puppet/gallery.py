@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from puppet.errors import InputError, PuppetError
 from puppet.input_file import kind_of, pictures_in
+from puppet.memory import give_back
 from puppet.picture import EXPECTED, SUFFIXES
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Gallery(Generic[P]):
         self.current, self._place, self._wanted = new, self._wanted, None
         self._forget_others()
         self.preload()
+        self._loader.submit(give_back)
         return True
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from puppet.capture import Frame, FrameDriver, Observation, TrackDriver
 from puppet.capture.pace import paced, resampled
 from puppet.feed import Feed
+from puppet.memory import give_back
 from puppet.own_view import OwnView
 from puppet.stats import Stats
 
@@ -110,9 +111,12 @@ class Perception:
             self._drop(feed)
 
     def _observed(self, frames: Iterable[Frame]) -> Iterator[Observation]:
-        with closing(self._open_tracker()) as tracker:
-            own_view = self.own_view if self._is_live else None
-            yield from observe(frames, tracker, self._estimate, self._stats, own_view)
+        try:
+            with closing(self._open_tracker()) as tracker:
+                own_view = self.own_view if self._is_live else None
+                yield from observe(frames, tracker, self._estimate, self._stats, own_view)
+        finally:
+            give_back()
 
     def _timed(self, items: Iterable) -> Iterator:
         """Items counted and, if live, paced where their driver does not do it itself."""

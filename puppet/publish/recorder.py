@@ -14,6 +14,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from puppet.errors import DeviceError
+from puppet.memory import give_back
 from puppet.provenance import Provenance
 from puppet.publish import Command, Rendering
 
@@ -114,6 +115,7 @@ class Recorder:
             self._error = self._error or error
         if self._error is None and self._sign is not None:
             self._sign(self.path, self._portraits)
+        give_back()
 
     def _encode(self, rendering: Rendering) -> None:
         if rendering.portrait is not None and rendering.portrait not in self._portraits:

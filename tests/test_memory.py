@@ -1,0 +1,39 @@
+"""What is let go goes back to the system."""
+
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from puppet import memory
+
+
+def _mebibytes() -> float:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) / 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' allocators need no help")
+@pytest.mark.skipif(memory._trim() is None, reason="the C library is not glibc")
+def test_what_many_threads_freed_is_given_back():
+    kept = []
+
+    def allocate():
+        blocks = [np.ones(8_000, np.uint8) for _ in range(4_000)]  # under the size that is mapped by itself
+        kept.append(blocks[-1])  # what is still in use at a heap's end holds all of it
+        del blocks
+
+    for _ in range(4):
+        thread = threading.Thread(target=allocate)
+        thread.start()
+        thread.join()
+    before = _mebibytes()
+    memory.give_back()
+    assert _mebibytes() < before - 20
+
+
+def test_a_system_without_it_is_left_alone(monkeypatch):
+    monkeypatch.setattr(memory, "_trim", lambda: None)
+    memory.give_back()
