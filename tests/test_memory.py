@@ -2,12 +2,14 @@
 
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from puppet import memory
+from puppet.gallery import Gallery
 
 
 def _mebibytes() -> float:
@@ -37,3 +39,21 @@ def test_what_many_threads_freed_is_given_back():
 def test_a_system_without_it_is_left_alone(monkeypatch):
     monkeypatch.setattr(memory, "_trim", lambda: None)
     memory.give_back()
+
+
+def test_a_portrait_that_was_let_go_leaves_nothing_behind(monkeypatch):
+    given = threading.Event()
+    monkeypatch.setattr("puppet.gallery.give_back", given.set)
+
+    class Picture:
+        def close(self):
+            pass
+
+    gallery = Gallery([Path("a"), Path("b")], lambda path: Picture())
+    gallery.ask(1)
+    for _ in range(200):
+        if gallery.switched():
+            break
+        time.sleep(0.01)
+    assert given.wait(5)
+    gallery.close()
