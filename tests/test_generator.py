@@ -194,6 +194,23 @@ def test_lips_that_part_keep_to_their_own_side_of_the_line_between_them(puppet):
     assert most_beyond_px(dataclasses.replace(slit, edges_part=False)) > -0.5 * off_line_px
 
 
+@pytest.mark.parametrize(("actions", "is_seen"), [({}, True), ({"AU12": 3}, True), ({"AU25": 1.5}, False)], ids=str)
+def test_a_smile_that_closes_gets_the_line_between_its_lips(puppet, actions, is_seen):
+    generator, line = puppet.generator, puppet.generator.lip_line
+    with_line = puppet.animate(**actions).astype(int)
+    generator.lip_line = None
+    try:
+        darker = puppet.animate(**actions) - with_line
+    finally:
+        generator.lip_line = line
+    rows, columns = np.nonzero(darker.max(-1))
+    assert darker.min() >= 0
+    assert (darker.max() > 15) == is_seen == bool(len(rows))
+    if is_seen:
+        assert np.ptp(columns) > 0.6 * _mouth_width_px(puppet)
+        assert np.median([np.ptp(rows[columns == x]) for x in np.unique(columns)]) < 0.15 * _mouth_width_px(puppet)
+
+
 def test_an_upper_lip_rises_as_the_jaw_parts_the_lips_and_rests_while_they_are_sealed(puppet):
     anatomy, lips = puppet.generator.anatomy, puppet.generator.slits["mouth"]
     middle = len(lips.upper) // 2

@@ -29,6 +29,7 @@ from puppet.generate.eyes import EyeInterior
 from puppet.generate.field import PortraitField, build_field
 from puppet.generate.folds import FoldMaps, Folds
 from puppet.generate.lids import Lids
+from puppet.generate.lip_line import LipLine
 from puppet.generate.lips import Lips, resting_lips
 from puppet.generate.motion import HeadPose, cell_positions, head_displacement, head_pose, invert
 from puppet.generate.mouth import MouthInterior, MouthPictures
@@ -71,6 +72,7 @@ class Generator:
         self.anatomy: Anatomy = read_anatomy(canvas.landmarks_px, rig) if anatomy is None else anatomy
         self.field: PortraitField = build_field(self.anatomy, rig, canvas.size)
         self.slits = _build_slits(self.field)
+        self.lip_line = LipLine.of(self.slits["mouth"])
         self._lids, self._lips = Lids(self.anatomy), Lips(self.anatomy)
         self.set_baseline(facs.rest())
         self.timings = Timings(0, 0, 0, 0)
@@ -124,16 +126,17 @@ class Generator:
         # The large warp is one call without Python's lock: meanwhile the slits, many small ones, are worked out.
         warped = self._beside.submit(self._warped, backward)
         ratio = self._beside.submit(self.folds.ratio, backward, control, self.baseline) if is_folded else None
-        openings, motions, lashes = {}, [], []
+        openings, motions, lashes = {}, {}, []
         for name, slit in self.slits.items():
             if (opened := open_slit(slit, self.field, weights, pose, backward, self.canvas)) is not None:
-                openings[name], motion = opened
-                motions.append(motion)
+                openings[name], motions[name] = opened
                 if name in self.eyes:
-                    lashes.append(self.eyes[name].lashes(motion))
+                    lashes.append(self.eyes[name].lashes(motions[name]))
         moved = self._moved = warped.result()
-        for motion in motions:
+        for name, motion in motions.items():
             self._lay_slit(moved, motion)
+            if name == "mouth" and self.lip_line is not None:
+                self.lip_line.draw(moved, motion, self.region)
         if ratio is not None and (shading := ratio.result()) is not None:
             self.folds.shade(moved, self.region, shading)
         sampled = time.perf_counter()

@@ -13,7 +13,7 @@ import numpy as np
 
 from puppet.generate.anatomy import Anatomy
 from puppet.generate.canvas import Canvas
-from puppet.generate.layers import cut_out, mix
+from puppet.generate.layers import cut_out
 from puppet.generate.slit import FULLY_MOVED_PX, Opening
 
 _UPPER_CM = 1.0  # this much of an open mouth below the upper lip is upper teeth, the rest goes with the jaw
@@ -49,12 +49,8 @@ class OwnMouth:
         share = min(max(abs(gap_px - self.gap_px) - AT_REST_PX, 0.0) / FULLY_MOVED_PX, 1.0)
         if share in (0.0, 1.0):
             return self.parted if share else self.rest
-        rest, parted = self.rest, self.parted
-        return OwnLook(
-            mix(rest.rgb, parted.rgb, np.full(rest.upper_alpha.shape, share, np.float32)),
-            cv2.addWeighted(rest.upper_alpha, 1 - share, parted.upper_alpha, share, 0),
-            cv2.addWeighted(rest.lower_alpha, 1 - share, parted.lower_alpha, share, 0),
-        )
+        pairs = zip(vars(self.rest).values(), vars(self.parted).values(), strict=True)
+        return OwnLook(*(cv2.addWeighted(rest, 1 - share, parted, share, 0) for rest, parted in pairs))
 
 
 def read_own_mouth(canvas: Canvas, anatomy: Anatomy, opening: Opening) -> OwnMouth:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from puppet import facs
+from puppet.generate import lip_line
 from puppet.generate import mouth as reference
 from puppet.generate.anatomy import weights_of
 from puppet.generate.graph.control import Pose
@@ -13,7 +15,7 @@ from puppet.generate.graph.eyes import unwarp
 from puppet.generate.graph.sampling import blend, constant, sample, unit
 from puppet.generate.graph.slit import Opening, Window
 from puppet.generate.own_mouth import AT_REST_PX
-from puppet.generate.slit import FULLY_MOVED_PX
+from puppet.generate.slit import CORNER_PX, FULLY_MOVED_PX
 
 
 class Mouth(nn.Module):
@@ -35,6 +37,9 @@ class Mouth(nn.Module):
             "cavity": (reference.CAVITY * mouth.light)[None, :, None, None],
             "picture_solver": _solver(mouth.picture_anchors),
         }
+        line = generator.lip_line
+        self._line = None if line is None else (line.rest_gap_px, line.width_px)
+        buffers["line_dark"] = lip_line.LINE_DARK[None, :, None, None]
         self._has_own = mouth.own is not None
         if mouth.own is not None:
             buffers["own_solver"] = _solver(mouth.anchors_px[:, :2] - mouth.own.origin)
@@ -69,7 +74,18 @@ class Mouth(nn.Module):
                 own = rest + (parted - rest) * share
                 layer = sample(own, *_unwarped(window, self._carry(action_px, beyond, pose, self.own_solver)))
                 colour = colour + (layer[:, :3] - colour) * layer[:, 3:]
+        if self._line is not None:
+            skin = skin * (1 - self._lip_line(opening)[:, None] * self.line_dark)
         return blend(skin, colour, opening.mask[:, None])
+
+    def _lip_line(self, opening: Opening) -> Tensor:
+        """`(1, rows, columns)` 0-1 where lips meet that are apart in the portrait."""
+        rest_gap_px, width_px = self._line
+        met, apart = lip_line.MEETING_PX
+        amount = unit((rest_gap_px - opening.gap_px) / FULLY_MOVED_PX) * unit((apart - opening.gap_px) / (apart - met))
+        away = opening.seam_px / (lip_line.LINE_WIDTH * width_px)
+        corner = unit((1 - opening.along.abs()) * (width_px / (2 * CORNER_PX)))
+        return torch.exp(-0.5 * away * away) * corner * opening.in_band * amount[:, None, None]
 
     def _carry(self, action_px: Tensor, weights: Tensor, pose: Pose, solver: Tensor) -> Tensor:
         """`(2, 3)` canvas from a picture that three anchors carry."""
