@@ -87,7 +87,7 @@ def test_training_starts_from_networks_as_they_are_packaged(shards):
 
     train_generator(config_for(shards, learning_rate=1e-2))
     params, found = read_networks(shards / "run", "mouth")
-    assert params == TextureParams(**SMALL)
+    assert params == TextureParams(**SMALL).of("mouth")
     for name, value in weights(shards / "run", "ema.").items():
         if not name.endswith("fade"):
             np.testing.assert_allclose(found[name.removeprefix("ema.")], value.numpy(), rtol=1e-3, atol=1e-5)

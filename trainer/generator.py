@@ -128,6 +128,7 @@ def train_generator(config: GeneratorConfig) -> None:
             f"would train the {config.region} network for {config.steps} steps on {len(shards)} shards of {config.data}"
         )
         return
+    config = dataclasses.replace(config, network=config.network.of(config.region))
     with written_whole(config.run_dir / "config.json") as part:
         part.write_text(json.dumps(dataclasses.asdict(config), default=str, indent=1))
     from trainer.texture_loop import fit

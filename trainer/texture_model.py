@@ -96,8 +96,8 @@ class TexturePainter(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.head.weight.data *= 0.1
         self.register_buffer("fade", _border_fade(shape))
-        self.relight, self.tint, self.lighter = params.relight, params.tint, params.lighter
-        self.darker, self.skin_hue = params.darker, params.skin_hue
+        self.relight, self.lighter, self.darker = params.relight, params.lighter, params.darker
+        self.tint, self.skin_hue = params.tint, params.skin_hue
 
     def forward(self, moved: Tensor, actions: Tensor, near: Tensor, deep: Tensor, style: Tensor) -> Painted:
         """`moved` `(N, 5, h, w)`: colours -1 to 1, opening, depth in it; the rest from `PortraitEncoder`."""
@@ -120,7 +120,7 @@ class TexturePainter(nn.Module):
             # One factor for all three colours, of what was drawn (colours run -1 to 1).
             factor = self.relight * torch.tanh(change.mean(1, keepdim=True))
             change = change + (factor * (moved[:, :3] + 1) - change) * opening
-        if self.tint != 1:
+        if self.tint is not None and self.tint != 1:
             grey = change.mean(1, keepdim=True)
             change = grey + (change - grey) * (1 - (1 - self.tint) * opening)
         if self.skin_hue:

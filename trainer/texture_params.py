@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,27 @@ class TextureParams:
     rest_near: int = 16
     """Channels of the portrait's own features at half resolution."""
     relight: float = 0.0
-    """Inside an opening what was drawn is only made lighter or darker, by at most this share (mouths: 0.8); 0 paints
-    freely. Painted freely from few examples, mouth networks fill cavities with milk and tint teeth like lips."""
-    lighter: float = 0.0
-    """Inside an opening nothing becomes lighter than this many times what was drawn close by, colour by colour (mouths:
-    1.2): gaps between teeth may be filled, cavities not; 0 sets no limit."""
-    darker: float = 0.0
-    """Inside an opening nothing becomes darker than this share of what was drawn: teeth stay teeth; 0 sets no limit."""
-    tint: float = 1.0
-    """Share of a change of hue that counts inside an opening (mouths: 0.5): teeth of paintings and statues turn less
-    rosy."""
-    skin_hue: float = 0.0
-    """Share of what is painted outside an opening that has the hue of the crop's own skin, whatever hue was learned
-    (eyes: 0.5): lids of cartoons and of photographs with a colour cast stay free of orange and grey stains."""
+    """Inside an opening what was drawn is only made lighter or darker, by at most this share; 0 paints freely."""
+    lighter: float | None = None
+    """Inside an opening nothing becomes lighter than this many times what was drawn close by, colour by colour: gaps
+    between teeth may be filled, cavities not; 0 sets no limit. (Mouths 1.2, else none.)"""
+    darker: float | None = None
+    """Inside an opening nothing becomes darker than this share of what was drawn: teeth stay teeth; 0 sets no limit.
+    (Mouths 0.6, else none.)"""
+    tint: float | None = None
+    """Share of a change of hue that counts inside an opening: teeth of paintings and statues turn less rosy. (Mouths
+    0.25, else 1.)"""
+    skin_hue: float | None = None
+    """Share of what is painted outside an opening that has the hue of the crop's own skin, whatever hue was learned:
+    lids of cartoons and of photographs with a colour cast stay free of orange and grey stains. (Eyes and mouths 0.5,
+    else 0.)"""
+
+    def of(self, region: str) -> TextureParams:
+        """The same with the region's own where nothing is set."""
+        own = FREE | _OF_REGION.get(region, {})
+        return replace(self, **{name: value for name, value in own.items() if getattr(self, name) is None})
+
+
+FREE = {"lighter": 0.0, "darker": 0.0, "tint": 1.0, "skin_hue": 0.0}
+"""Networks that say nothing of a limit have none."""
+_OF_REGION = {"mouth": {"lighter": 1.2, "darker": 0.6, "tint": 0.25, "skin_hue": 0.5}, "eye": {"skin_hue": 0.5}}

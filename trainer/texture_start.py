@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from puppet.errors import InputError
-from trainer.texture_params import TextureParams
+from trainer.texture_params import FREE, TextureParams
 
 _HALF = "_half"
 _FREEDOM = ("relight", "lighter", "darker", "tint", "skin_hue")  # settings that no weight's size shows
@@ -51,7 +51,7 @@ def read_networks(folder: Path, region: str) -> tuple[TextureParams, dict[str, n
             deep=weights["painter.to_deep.weight"].shape[0],
             style=weights["encoder.style.weight"].shape[0],
             rest_near=weights["encoder.near.weight"].shape[0],
-            **freedom,
+            **(FREE | freedom),
         )
     except KeyError as exc:
         raise InputError(
