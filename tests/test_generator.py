@@ -9,6 +9,7 @@ import pytest
 from puppet import facs
 from puppet.generate.canvas import default_size, frame_portrait
 from puppet.generate.motion import head_pose, invert
+from puppet.generate.mouth import skin_colour
 from puppet.generate.own_mouth import read_own_mouth
 from puppet.generate.slit import FULLY_MOVED_PX, OFF_LINE, open_slit
 from puppet.landmarks import (
@@ -151,15 +152,21 @@ def test_a_moving_mouth_leaves_no_rim_of_lips_round_the_portraits_own_teeth(pupp
     lips = cv2.dilate(opening.mask, np.ones((9, 9))) - cv2.erode(opening.mask, np.ones((3, 3))) > 0.5
     still = generator.canvas.still.copy()
     still[y0:y1, x0:x1][lips] = (0, 255, 0)
-    own = read_own_mouth(dataclasses.replace(generator.canvas, still=still), generator.anatomy, opening)
+    seen = (255 * generator.mouth.light, skin_colour(still, generator.anatomy.points_px))
+    own = read_own_mouth(dataclasses.replace(generator.canvas, still=still), generator.anatomy, opening, *seen)
 
     def green(look):
         return ((look.rgb[..., 1] - look.rgb[..., 0] > 60) * (look.upper_alpha + look.lower_alpha)).sum()
 
     assert own.look(own.gap_px) is own.rest and own.look(own.gap_px + 20) is own.parted
     assert green(own.parted) < 0.02 * green(own.rest)
-    assert own.parted.upper_alpha.sum() > own.rest.upper_alpha.sum() / 2
+    assert own.parted.upper_alpha.sum() > 0.2 * own.rest.upper_alpha.sum()
     assert green(own.parted) < green(own.look(own.gap_px + 2)) < green(own.rest)
+
+    still[y0:y1, x0:x1][opening.mask > 0] = (40, 20, 20)  # a slit without teeth
+    hollow = read_own_mouth(dataclasses.replace(generator.canvas, still=still), generator.anatomy, opening, *seen)
+    assert hollow.rest.upper_alpha.max() == 1
+    assert not hollow.parted.upper_alpha.any() and not hollow.parted.lower_alpha.any()
 
 
 def test_lips_that_part_keep_to_their_own_side_of_the_line_between_them(puppet):

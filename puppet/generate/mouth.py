@@ -122,7 +122,10 @@ class MouthInterior:
         self.light = mouth_light(canvas.still, anatomy.points_px)
         self.layers = {name: self._lit(getattr(pictures, name)) for name in ("upper", "lower", "tongue")}
         self.layers["tongue"][..., :3] *= _TONGUE_LIGHT
-        self.own = read_own_mouth(canvas, anatomy, rest) if rest is not None else None
+        self.own = None
+        if rest is not None:
+            skin = skin_colour(canvas.still, anatomy.points_px)
+            self.own = read_own_mouth(canvas, anatomy, rest, 255 * self.light, skin)
         self.px_per_cm = fit.scale_px_per_cm
 
     def draw(
