@@ -142,6 +142,7 @@ def compare_generators(
     reasons: dict[tuple[str, str], str] = {}
     version = ""
     with closing(TextureNetworks(engine="onnxruntime", device="cpu")) as networks:
+        portraits = portraits[:count]
         for path, share in zip(portraits, np.array_split(np.arange(count), len(portraits)), strict=True):
             controls = [random_control(random) for _ in share]
             generator = Puppet.load(path, size=size, texture=networks, folds=FoldMaps.load()).generator
