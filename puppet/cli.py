@@ -32,6 +32,7 @@ COMMANDS = {
     "bench": "puppet.bench.command:bench",
 }
 """First word of the command line -> function that takes the remaining arguments and gives the exit code."""
+_PIPE_CLOSED = 141  # what shells say of programs that SIGPIPE ended
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -44,9 +45,11 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.excepthook = _one_line
     try:
         if args and args[0] in COMMANDS:
-            return load(COMMANDS[args[0]])(args[1:])
-        options = parse(args)
-        return load("puppet.live:run")(options)
+            code = load(COMMANDS[args[0]])(args[1:])
+        else:
+            code = load("puppet.live:run")(parse(args))
+        print(end="", flush=True)
+        return code
     except (PuppetError, EngineError) as error:
         if is_debug:
             traceback.print_exc()
@@ -54,6 +57,9 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever reads our output, as `| head` does, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
     finally:
         if sys.exc_info()[0] is None:
             sys.excepthook = previous_hook

@@ -113,3 +113,17 @@ def test_only_the_demo_portrait_is_cut_to_the_head(args, framing):
 def test_every_default_passes_its_own_check():
     options = config.with_values(config.Options(), {"target": "a.jpg"}, "test")
     assert config.check(options) is options
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    code = (
+        "import sys, types; from puppet import cli; noise = types.ModuleType('noise');"
+        "noise.make = lambda args: print('x\\n' * 200_000); sys.modules['noise'] = noise;"
+        "cli.COMMANDS['noise'] = 'noise:make'; sys.exit(cli.main(['noise']))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "x\n"
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(30) == 141
+    process.stderr.close()
