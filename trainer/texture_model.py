@@ -96,8 +96,9 @@ class TexturePainter(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.head.weight.data *= 0.1
         self.register_buffer("fade", _border_fade(shape))
-        self.relight, self.lighter, self.darker = params.relight, params.lighter, params.darker
-        self.tint, self.skin_hue = params.tint, params.skin_hue
+        limits = params.of("")  # what is not set by now limits nothing
+        self.relight, self.lighter, self.darker = limits.relight, limits.lighter, limits.darker
+        self.tint, self.skin_hue = limits.tint, limits.skin_hue
 
     def forward(self, moved: Tensor, actions: Tensor, near: Tensor, deep: Tensor, style: Tensor) -> Painted:
         """`moved` `(N, 5, h, w)`: colours -1 to 1, opening, depth in it; the rest from `PortraitEncoder`."""
@@ -116,24 +117,22 @@ class TexturePainter(nn.Module):
         start = _ATTENTION_OUTSIDE + (_ATTENTION_INSIDE - _ATTENTION_OUTSIDE) * opening
         attention = torch.sigmoid(out[:, 3:] + start) * self.fade
         change = out[:, :3]
+        drawn = moved[:, :3] + 1  # black is 0
         if self.relight:
-            # One factor for all three colours, of what was drawn (colours run -1 to 1).
+            # One factor for all three colours.
             factor = self.relight * torch.tanh(change.mean(1, keepdim=True))
-            change = change + (factor * (moved[:, :3] + 1) - change) * opening
-        if self.tint is not None and self.tint != 1:
+            change = change + (factor * drawn - change) * opening
+        if self.tint != 1:
             grey = change.mean(1, keepdim=True)
             change = grey + (change - grey) * (1 - (1 - self.tint) * opening)
         if self.skin_hue:
-            change = change + (self._as_skin(moved[:, :3] + 1, opening, change) - change) * self.skin_hue * (
-                1 - opening
-            )
+            as_skin = self._as_skin(drawn, opening, change)
+            change = change + (as_skin - change) * self.skin_hue * (1 - opening)
         if self.lighter:
-            drawn = moved[:, :3] + 1
             close_by = F.max_pool2d(drawn * opening, 2 * _CLOSE_BY_PX + 1, 1, _CLOSE_BY_PX)
             change = change + (torch.minimum(change, self.lighter * close_by - drawn) - change) * opening
         if self.darker:
-            least = (self.darker - 1) * (moved[:, :3] + 1)
-            change = change + (torch.maximum(change, least) - change) * opening
+            change = change + (torch.maximum(change, (self.darker - 1) * drawn) - change) * opening
         return Painted(moved[:, :3] + change, attention, moved[:, :3] + attention * change)
 
     @staticmethod

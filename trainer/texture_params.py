@@ -36,7 +36,7 @@ class TextureParams:
     else 0.)"""
 
     def of(self, region: str) -> TextureParams:
-        """The same with the region's own where nothing is set."""
+        """The same with the region's own where nothing is set; regions that have none are not limited."""
         own = FREE | _OF_REGION.get(region, {})
         return replace(self, **{name: value for name, value in own.items() if getattr(self, name) is None})
 

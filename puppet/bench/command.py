@@ -187,7 +187,7 @@ def _parity(
         found += compare(collect_inputs(options.parity), variants)
     if options.whole_parity:
         note(0.78, "parity of whole pictures")
-        portraits = portrait_paths(options.target)[: options.whole_parity]
+        portraits = portrait_paths(options.target)
         cache = engines.EngineCache(folder / "engines")
         found += compare_generators(portraits, places, count=options.whole_parity, size=options.sizes[0], cache=cache)
     return [asdict(one) | {"is_within": one.is_within} for one in found]

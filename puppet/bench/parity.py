@@ -130,19 +130,19 @@ def compare_generators(
     cache: engines.EngineCache | None = None,
     seed: int = 0,
 ) -> list[Parity]:
-    """Whole pictures of every engine and device, in fp32, on `count` random controls shared out among the portraits.
+    """Whole pictures of every engine and device, in fp32, on `count` random controls shared out among the portraits
+    (or among the first `count` of them).
 
     All networks paint in them, and folds. Each portrait is exported and compiled anew, which takes a minute or more.
 
     Raises:
         PortraitError, EngineError: a picture without a usable face; torch is not installed.
     """
-    random = np.random.default_rng(seed)
+    random, portraits = np.random.default_rng(seed), portraits[:count]
     errors: dict[tuple[str, str], float | None] = dict.fromkeys(places, 0.0)
     reasons: dict[tuple[str, str], str] = {}
     version = ""
     with closing(TextureNetworks(engine="onnxruntime", device="cpu")) as networks:
-        portraits = portraits[:count]
         for path, share in zip(portraits, np.array_split(np.arange(count), len(portraits)), strict=True):
             controls = [random_control(random) for _ in share]
             generator = Puppet.load(path, size=size, texture=networks, folds=FoldMaps.load()).generator

@@ -68,8 +68,11 @@ def read_own_mouth(canvas: Canvas, anatomy: Anatomy, opening: Opening, white: np
     rgb = cut_out(canvas.still, np.array([x0 - pad, y0 - pad]), np.array([x1 + pad, y1 + pad])).astype(np.float32)
     mask = np.pad(opening.mask, pad)
     above = _UPPER_CM * px_per_cm - np.pad(opening.depth_px, pad, mode="edge")  # px above the upper teeth's end
-    rest = _at_rest(rgb, mask, above)
-    parted = _parted(rgb, mask, above, px_per_cm, _teeth(rgb, white, skin))
+    # The lower part reaches a pixel under the upper one, so that no line shows between them; no further, or upper
+    # teeth would go down with the jaw a second time.
+    parts = (np.clip(above + 0.5, 0, 1), np.clip(1.5 - above, 0, 1))
+    rest = _at_rest(rgb, mask, parts)
+    parted = _parted(rgb, mask, parts, px_per_cm, _teeth(rgb, white, skin))
     return OwnMouth((x0 - pad, y0 - pad), rest, parted, float(opening.gap_px.max()))
 
 
@@ -86,17 +89,17 @@ def _teeth(rgb: np.ndarray, white: np.ndarray, skin: np.ndarray) -> np.ndarray:
     return (is_light * is_pale).astype(np.float32)
 
 
-def _at_rest(rgb: np.ndarray, mask: np.ndarray, above: np.ndarray) -> OwnLook:
+def _at_rest(rgb: np.ndarray, mask: np.ndarray, parts: tuple[np.ndarray, np.ndarray]) -> OwnLook:
+    """All that lies in the opening `mask` `(h, w)` 0-1; `parts` are the skull's and the jaw's shares in it."""
     cover = cv2.dilate((mask > 0).astype(np.uint8), np.ones((3, 3), np.uint8))  # all of the opening's soft edge
     soft = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), 1.0)
     cover = np.where(cover > 0, 1.0, soft).astype(np.float32)
-    # The lower part reaches a pixel under the upper one, so that no line shows between them; no further, or upper
-    # teeth would go down with the jaw a second time.
-    upper, lower = np.clip(above + 0.5, 0, 1), np.clip(1.5 - above, 0, 1)
-    return OwnLook(rgb, (cover * upper).astype(np.float32), (cover * lower).astype(np.float32))
+    return OwnLook(rgb, *((cover * part).astype(np.float32) for part in parts))
 
 
-def _parted(rgb: np.ndarray, mask: np.ndarray, above: np.ndarray, px_per_cm: float, teeth: np.ndarray) -> OwnLook:
+def _parted(
+    rgb: np.ndarray, mask: np.ndarray, parts: tuple[np.ndarray, np.ndarray], px_per_cm: float, teeth: np.ndarray
+) -> OwnLook:
     """Teeth alone, without the lips' rims, the upper ones continued upwards; nothing where hardly any are seen."""
     inside = cv2.erode((mask > 0.5).astype(np.uint8), np.ones((3, 3), np.uint8))
     inside = cv2.erode(inside, _upright(below=max(1, round(_RIM_CM * px_per_cm))))
@@ -111,8 +114,8 @@ def _parted(rgb: np.ndarray, mask: np.ndarray, above: np.ndarray, px_per_cm: flo
     continued = np.where(inside[..., None] > 0, continued, cv2.GaussianBlur(continued, (0, 0), 1.0))
     wider = cv2.dilate(inside, np.ones((1, 3), np.uint8))
     higher = cv2.dilate(inside, _upright(below=round(_REACH_CM * px_per_cm)))
-    upper, lower = np.clip(above + 0.5, 0, 1), np.clip(1.5 - above, 0, 1)
-    alpha = [np.maximum(wider, higher) * upper * continued[..., 3], wider * lower * continued[..., 3]]
+    covers = (np.maximum(wider, higher), wider)
+    alpha = (cover * part * continued[..., 3] for cover, part in zip(covers, parts, strict=True))
     soft = (cv2.GaussianBlur(some.astype(np.float32), (0, 0), 0.8) for some in alpha)
     return OwnLook(np.ascontiguousarray(continued[..., :3]), *soft)
 

@@ -279,7 +279,7 @@ def _keep_to_sides(rest: Edges, upper: np.ndarray, lower: np.ndarray, seam: _Sea
 
     `upper` and `lower` `(rows, columns, 2)` are changed in place. Near the corners of a wide opening the skin's motion
     is so stretched that it does not end quite where the edge does; the shadow between lips is theirs no more once they
-    part; and a grin that closes shows none of its teeth as lips.
+    part; and lips that close show nothing of what was between them.
     """
     is_upper = seam.below < 0.5
     texels = cv2.copyTo(upper, is_upper.astype(np.uint8), lower.copy())

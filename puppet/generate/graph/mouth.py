@@ -38,8 +38,10 @@ class Mouth(nn.Module):
             "picture_solver": _solver(mouth.picture_anchors),
         }
         line = generator.lip_line
-        self._line = None if line is None else (line.rest_gap_px, line.width_px)
-        buffers["line_dark"] = lip_line.LINE_DARK[None, :, None, None]
+        self._line = None
+        if line is not None:
+            self._line = (line.rest_gap_px, line.width_px)
+            buffers["line_dark"] = lip_line.LINE_DARK[None, :, None, None]
         self._has_own = mouth.own is not None
         if mouth.own is not None:
             buffers["own_solver"] = _solver(mouth.anchors_px[:, :2] - mouth.own.origin)
