@@ -29,6 +29,7 @@ from puppet.capture import Observation
 from puppet.config import Options, parse_size
 from puppet.errors import InputError, PuppetError, one_line
 from puppet.gallery import Gallery, portrait_paths
+from puppet.memory import keep_together
 from puppet.own_view import STALE_S, Lease, fitted
 from puppet.perception import Perception
 from puppet.performance import Performance, Performer
@@ -65,6 +66,7 @@ def run(options: Options, openers: Openers | None = None) -> int:
     if options.program.dry_run:
         print("\n".join(one_line(line) for line in assembly.plan(options)))
         return 0
+    keep_together()
     openers = openers or Openers()
     is_live = not options.driver.as_fast_as_possible
     stats, paths = Stats(), portrait_paths(options.portrait.target)

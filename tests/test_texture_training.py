@@ -97,6 +97,28 @@ def test_training_starts_from_networks_as_they_are_packaged(shards):
         np.testing.assert_allclose(again[f"network.{name}"].numpy(), value, atol=1e-6)
 
 
+def test_a_smaller_network_learns_to_paint_like_a_larger_one(shards):
+    """What the teacher paints is not the answer: it was taught on lighter openings."""
+    for n in range(4):
+        write_shard(shards / "train" / f"{n}.tar", [mouth_example(f"person{n}", seed=10 * n, light=30)])
+    train_generator(config_for(shards, steps=100, learning_rate=1e-2))
+    for n in range(4):
+        write_shard(shards / "train" / f"{n}.tar", [mouth_example(f"person{n}", seed=10 * n, light=0)])
+    only_teacher = LossWeights(reconstruction=0, colour=0, attention=0, attention_variation=0, temporal=0)
+    small = TextureParams(**(SMALL | dict(fold=4, near=6)))
+    train_generator(
+        config_for(
+            shards, run_dir=shards / "pupil", teacher=shards / "run", steps=100, learning_rate=1e-2, network=small,
+            loss=only_teacher,
+        )
+    )  # fmt: skip
+    rows = curves(shards / "pupil")
+    assert float(rows[-1]["teacher"]) < 0.5 * float(rows[0]["teacher"])
+    from trainer.texture_start import read_networks
+
+    assert read_networks(shards / "pupil", "mouth")[0] == small.of("mouth")
+
+
 def test_the_packaged_networks_can_be_started_from():
     from puppet.generate.painter import MODELS
     from puppet.generate.region import PACKAGED, SHAPES
@@ -148,6 +170,7 @@ def test_a_folder_without_networks_is_refused_as_a_start(shards):
     [
         (dict(finetune="a.safetensors"), "is a checkpoint: expected a video.*--start"),
         (dict(portrait="a.jpg"), "--portrait is for --finetune"),
+        (dict(region="eye", network=TextureParams(fold=4)), "--network.fold 4: expected one.*eye's crop, 72 x 48"),
         (dict(resume=True, start="runs/a"), "--resume and --start exclude each other"),
         (dict(batch=0), "--batch 0: expected 1 or more"),
         (dict(sample_every=0), "--sample-every 0: expected 1 or more"),
@@ -156,7 +179,7 @@ def test_a_folder_without_networks_is_refused_as_a_start(shards):
 def test_settings_that_contradict_each_other_are_refused(tmp_path, changes, message):
     from pathlib import Path
 
-    changes = {k: Path(v) if isinstance(v, str) else v for k, v in changes.items()}
+    changes = {k: Path(v) if k in ("finetune", "portrait", "start") else v for k, v in changes.items()}
     with pytest.raises(ConfigError, match=message):
         train_generator(config_for(tmp_path, **changes))
 

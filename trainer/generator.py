@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from puppet.errors import ConfigError
+from puppet.generate.region import SHAPES
 from trainer.disk import written_whole
 from trainer.texture_params import TextureParams
 from trainer.texture_shards import find_shards
@@ -39,6 +40,8 @@ class LossWeights:
     400: crops of a mouth or an eye don't show most of the actions, so far less."""
     gradient_penalty: float = 10.0
     """Gulrajani et al. 2017, GANimation's 10; in the critic's own loss, where realness counts 1."""
+    teacher: float = 1.0
+    """Mean absolute error against what --teacher paints (Hinton et al. 2015), as the reconstruction."""
     cycle: float = 1.0
     """Mean absolute error of an unpaired picture that went to sampled actions and back; as the reconstruction, which
     is what GANimation's 10 for its cycle stands against. Only with --unpaired."""
@@ -82,6 +85,9 @@ class GeneratorConfig:
     """SqueezeNet weights; None trains without the perceptual term."""
     start: Path | None = None
     """Start from another run's checkpoint.safetensors, or from a folder with texture_<region>_*.onnx as packaged."""
+    teacher: Path | None = None
+    """A folder with texture_<region>_*.onnx as packaged, which this network is to paint like as well: for a smaller,
+    faster one."""
     finetune: Path | None = None
     """A video of a portrait's person: both networks are trained on for it, from --start or the packaged ones, and
     written to --output for `python -m puppet --texture-models`."""
@@ -150,6 +156,13 @@ def check(config: GeneratorConfig) -> None:
         raise ConfigError("--portrait is for --finetune: give the video of the portrait's person with --finetune.")
     if config.resume and config.start is not None:
         raise ConfigError("--resume and --start exclude each other: a resumed run has its own weights. Leave one out.")
+    step = 4 * config.network.fold
+    if config.network.fold < 1 or any(side % step for side in SHAPES[config.region].seen_size):
+        height, width = SHAPES[config.region].seen_size
+        raise ConfigError(
+            f"--network.fold {config.network.fold}: expected one that goes four times into the {config.region}'s "
+            f"crop, {width} x {height}."
+        )
     for name in ("batch", "steps", "sample_every", "devices", "memory_mib", "critic_steps"):
         if getattr(config, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} {getattr(config, name)}: expected 1 or more.")

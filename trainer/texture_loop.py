@@ -31,8 +31,17 @@ from trainer.texture_checkpoint import (
     write_checkpoint,
 )
 from trainer.texture_data import Batch, TextureData
-from trainer.texture_losses import Loop, critic_loss, critic_terms, cycle_terms, paired_terms, uncovered_by_motion
+from trainer.texture_losses import (
+    Loop,
+    critic_loss,
+    critic_terms,
+    cycle_terms,
+    paired_terms,
+    teacher_terms,
+    uncovered_by_motion,
+)
 from trainer.texture_model import Critic, RegionNetwork, export_onnx
+from trainer.texture_params import TextureParams
 from trainer.texture_shards import find_shards
 from trainer.texture_start import read_networks, sizes
 
@@ -172,6 +181,7 @@ class _Run:
                 .requires_grad_(False)
                 .eval()
             )
+        self.teacher = None if config.teacher is None else self.packaged(config.teacher)[1]
         self.rng = torch.Generator().manual_seed(config.seed)
         self.rows: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
@@ -214,15 +224,20 @@ class _Run:
         batch = self.data.batch(config.batch, unpaired=config.unpaired)
         moved, rest, answer, actions = self.to_device(batch)
         painted = self.network(moved, rest, actions)
+        uncovered = uncovered_by_motion(moved, rest, config.region)
         terms = paired_terms(
             config.loss,
             painted,
             answer,
             batch.pairs,
-            uncovered=uncovered_by_motion(moved, rest, config.region),
+            uncovered=uncovered,
             features=self.features,
             share=config.perceptual_share,
         )
+        if self.teacher is not None:
+            with torch.no_grad():
+                shown_by_teacher = self.teacher(moved, rest, actions)
+            terms |= teacher_terms(config.loss, painted, shown_by_teacher, uncovered)
         shown = [(answer, actions, painted.picture, actions)]
         if batch.loop is not None:
             loop = Loop.from_batch(batch.loop, self.fabric.device)
@@ -356,16 +371,21 @@ class _Run:
         if path.suffix == ".safetensors":
             self.load(path)
             return
-        params, weights = read_networks(path, self.config.region)
+        params, packaged = self.packaged(path)
         if sizes(params) != sizes(self.config.network):
             raise InputError(
                 f"the {self.config.region} network in {path} has other sizes ({sizes(params)}): expected "
                 f"{sizes(self.config.network)}. Give its own with --network."
             )
         for network in (self.network, self.ema):
-            state = network.state_dict()
-            state.update({name: torch.from_numpy(value) for name, value in weights.items()})
-            network.load_state_dict(state)
+            network.load_state_dict(packaged.state_dict())
+
+    def packaged(self, folder: Path) -> tuple[TextureParams, RegionNetwork]:
+        """The network in a folder as it is packaged, which learns nothing more, and its sizes and limits."""
+        params, weights = read_networks(folder, self.config.region)
+        network = RegionNetwork(params, self.shape)
+        network.load_state_dict(network.state_dict() | {n: torch.from_numpy(v) for n, v in weights.items()})
+        return params, network.to(self.fabric.device).requires_grad_(False).eval()
 
     def load(self, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Weights and averaged weights of a checkpoint; all that is in it."""

@@ -75,6 +75,11 @@ def paired_terms(
     return terms
 
 
+def teacher_terms(weight: LossWeights, painted: Painted, shown: Painted, uncovered: Tensor) -> dict[str, Tensor]:
+    """Weighted terms of a network that is to paint like another one, which has `shown` how."""
+    return {"teacher": weight.teacher * error(painted.picture, shown.picture, uncovered, weight.uncovered)}
+
+
 def cycle_terms(weight: LossWeights, network: nn.Module, loop: Loop, region: str) -> tuple[dict[str, Tensor], Painted]:
     """Weighted terms of unpaired pictures that go to sampled actions and back, and how they look in between."""
     there = network(loop.moved, loop.rest, loop.actions)

@@ -25,7 +25,6 @@ _FADE_PX = 8  # attention falls to zero over this at the crop's border
 _ATTENTION_INSIDE, _ATTENTION_OUTSIDE = 2.0, -3.0  # logits that training starts from
 _CLOSE_BY_PX = 2  # in a crop: half of a gap between two rows of teeth
 _REST_PLANES, _MOVED_PLANES = 4, 5
-_FOLD = 2  # pixels are folded into channels: half the resolution at full information
 
 
 class Painted(NamedTuple):
@@ -64,14 +63,15 @@ class PortraitEncoder(nn.Module):
 
     def __init__(self, params: TextureParams) -> None:
         super().__init__()
-        self.near = nn.Conv2d(_REST_PLANES * _FOLD**2, params.rest_near, 3, padding=1)
+        self.fold = params.fold
+        self.near = nn.Conv2d(_REST_PLANES * self.fold**2, params.rest_near, 3, padding=1)
         self.middle = nn.Conv2d(params.rest_near, params.middle, 3, stride=2, padding=1)
         self.deep = nn.Conv2d(params.middle, params.deep, 3, stride=2, padding=1)
         self.style = nn.Linear(params.deep, params.style)
 
     def forward(self, rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`rest` `(N, 4, h, w)`: the portrait's colours -1 to 1 and its opening."""
-        near = F.leaky_relu(self.near(F.pixel_unshuffle(rest, _FOLD)), 0.1)
+        near = F.leaky_relu(self.near(F.pixel_unshuffle(rest, self.fold)), 0.1)
         deep = F.leaky_relu(self.deep(F.leaky_relu(self.middle(near), 0.1)), 0.1)
         return near, deep, self.style(deep.mean((2, 3)))
 
@@ -82,7 +82,8 @@ class TexturePainter(nn.Module):
     def __init__(self, params: TextureParams, shape: RegionShape) -> None:
         super().__init__()
         condition = ACTION_COUNT + params.style
-        self.stem = nn.Conv2d(_MOVED_PLANES * _FOLD**2 + params.rest_near, params.near, 3, padding=1)
+        self.fold = params.fold
+        self.stem = nn.Conv2d(_MOVED_PLANES * self.fold**2 + params.rest_near, params.near, 3, padding=1)
         self.to_middle = nn.Conv2d(params.near, params.middle, 3, stride=2, padding=1)
         self.middle = Refine(params.middle, condition)
         self.to_deep = nn.Conv2d(params.middle, params.deep, 3, stride=2, padding=1)
@@ -92,7 +93,7 @@ class TexturePainter(nn.Module):
         self.up_middle = Refine(params.middle, condition)
         self.from_middle = nn.Conv2d(params.middle + params.near, params.near, 3, padding=1)
         self.up_near = Refine(params.near)
-        self.head = nn.Conv2d(params.near, 4 * _FOLD**2, 3, padding=1)
+        self.head = nn.Conv2d(params.near, 4 * self.fold**2, 3, padding=1)
         nn.init.zeros_(self.head.bias)
         self.head.weight.data *= 0.1
         self.register_buffer("fade", _border_fade(shape))
@@ -103,7 +104,7 @@ class TexturePainter(nn.Module):
     def forward(self, moved: Tensor, actions: Tensor, near: Tensor, deep: Tensor, style: Tensor) -> Painted:
         """`moved` `(N, 5, h, w)`: colours -1 to 1, opening, depth in it; the rest from `PortraitEncoder`."""
         condition = torch.cat([actions, style], 1)
-        at_near = F.leaky_relu(self.stem(torch.cat([F.pixel_unshuffle(moved, _FOLD), near], 1)), 0.1)
+        at_near = F.leaky_relu(self.stem(torch.cat([F.pixel_unshuffle(moved, self.fold), near], 1)), 0.1)
         at_middle = self.middle(F.leaky_relu(self.to_middle(at_near), 0.1), condition)
         x = F.leaky_relu(self.join(torch.cat([F.leaky_relu(self.to_deep(at_middle), 0.1), deep], 1)), 0.1)
         for block in self.deep:
@@ -112,7 +113,7 @@ class TexturePainter(nn.Module):
         x = self.up_middle(F.leaky_relu(self.from_deep(torch.cat([x, at_middle], 1)), 0.1), condition)
         x = F.interpolate(x, scale_factor=2, mode="nearest")
         x = self.up_near(F.leaky_relu(self.from_middle(torch.cat([x, at_near], 1)), 0.1))
-        out = F.pixel_shuffle(self.head(x), _FOLD)
+        out = F.pixel_shuffle(self.head(x), self.fold)
         opening = moved[:, 3:4]
         start = _ATTENTION_OUTSIDE + (_ATTENTION_INSIDE - _ATTENTION_OUTSIDE) * opening
         attention = torch.sigmoid(out[:, 3:] + start) * self.fade
@@ -129,7 +130,8 @@ class TexturePainter(nn.Module):
             as_skin = self._as_skin(drawn, opening, change)
             change = change + (as_skin - change) * self.skin_hue * (1 - opening)
         if self.lighter:
-            close_by = F.max_pool2d(drawn * opening, 2 * _CLOSE_BY_PX + 1, 1, _CLOSE_BY_PX)
+            across = F.max_pool2d(drawn * opening, (1, 2 * _CLOSE_BY_PX + 1), 1, (0, _CLOSE_BY_PX))
+            close_by = F.max_pool2d(across, (2 * _CLOSE_BY_PX + 1, 1), 1, (_CLOSE_BY_PX, 0))
             change = change + (torch.minimum(change, self.lighter * close_by - drawn) - change) * opening
         if self.darker:
             change = change + (torch.maximum(change, (self.darker - 1) * drawn) - change) * opening

@@ -9,16 +9,19 @@ from dataclasses import dataclass, replace
 class TextureParams:
     """Channels of one region's network."""
 
+    fold: int = 2
+    """So many pixels across and down are folded into channels first: the more, the faster, and the softer what is
+    painted. The crop's sides are multiples of four times this."""
     near: int = 16
-    """At half the crop's resolution."""
+    """At the folded resolution."""
     middle: int = 32
-    """At a quarter."""
+    """At half of it."""
     deep: int = 64
-    """At an eighth."""
+    """At a quarter."""
     style: int = 24
     """Numbers that sum up the portrait."""
     rest_near: int = 16
-    """Channels of the portrait's own features at half resolution."""
+    """Channels of the portrait's own features at the folded resolution."""
     relight: float = 0.0
     """Inside an opening what was drawn is only made lighter or darker, by at most this share; 0 paints freely."""
     lighter: float | None = None

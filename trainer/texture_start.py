@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def read_networks(folder: Path, region: str) -> tuple[TextureParams, dict[str, n
         except (OSError, DecodeError, ValueError) as exc:
             raise InputError(
                 f"{path} can't be read ({exc}): expected a texture network made by `python -m trainer generator`. "
-                "Give their folder with --start."
+                "Give their folder with --start or --teacher."
             ) from exc
         for tensor in model.graph.initializer:
             name = prefix + tensor.name.removesuffix(_HALF)
@@ -46,6 +47,7 @@ def read_networks(folder: Path, region: str) -> tuple[TextureParams, dict[str, n
         freedom = {name: network[name] for name in _FREEDOM if name in network}
     try:
         params = TextureParams(
+            fold=math.isqrt(weights["painter.head.weight"].shape[0] // 4),  # three colours and attention
             near=weights["painter.stem.weight"].shape[0],
             middle=weights["painter.to_middle.weight"].shape[0],
             deep=weights["painter.to_deep.weight"].shape[0],
@@ -56,7 +58,7 @@ def read_networks(folder: Path, region: str) -> tuple[TextureParams, dict[str, n
     except KeyError as exc:
         raise InputError(
             f"{folder} holds no texture network of the {region} ({exc} is missing): expected files made by "
-            "`python -m trainer generator`. Give their folder with --start."
+            "`python -m trainer generator`. Give their folder with --start or --teacher."
         ) from exc
     return params, weights
 
