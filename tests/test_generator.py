@@ -9,7 +9,7 @@ import pytest
 from puppet import facs
 from puppet.generate.canvas import default_size, frame_portrait
 from puppet.generate.motion import head_pose, invert
-from puppet.generate.mouth import skin_colour
+from puppet.generate.mouth import MouthInterior, MouthPictures, skin_colour
 from puppet.generate.own_mouth import read_own_mouth
 from puppet.generate.slit import FULLY_MOVED_PX, OFF_LINE, open_slit
 from puppet.landmarks import (
@@ -21,6 +21,7 @@ from puppet.landmarks import (
 )
 from puppet.portrait import Portrait
 from puppet.puppet import Puppet
+from puppet.rig import LandmarkRig
 from puppet.track import FaceTracker
 
 
@@ -134,6 +135,31 @@ def test_a_wink_closes_the_persons_own_side(puppet, tracker, side, shut, open_):
 def test_sealed_lips_meet_beside_their_middle_too(puppet, action):
     gap_px = _opening_at(puppet, facs.control(**action)).gap_px
     assert not gap_px.size or gap_px.max() < 0.03 * _mouth_width_px(puppet)
+
+
+@pytest.mark.parametrize("size", [(160, 160), (1600, 1600)])
+def test_drawn_teeth_lie_where_their_plane_says_and_are_no_finer_than_the_portrait(portrait, size):
+    """A white spot in a black row of teeth, under a portrait's pixels or above them."""
+    puppet = Puppet(portrait, size=size)
+    generator, pictures = puppet.generator, MouthPictures.load()
+    upper = np.zeros_like(pictures.upper)
+    upper[..., 3] = 255
+    upper[104:120, 120:136, :3] = 255
+    mouth = MouthInterior(
+        generator.canvas, generator.anatomy, LandmarkRig.load(), dataclasses.replace(pictures, upper=upper), None
+    )
+    control = facs.control(AU25=5, AU26=3, yaw_rad=0.1)
+    pose, weights = head_pose(control, generator.field), generator.weights_at(control)
+    opening = generator.move(weights, pose, control).openings["mouth"]
+    own = weights[: generator.anatomy.rig_count]
+    follow = generator.slits["mouth"].follow_at_anchor
+    drawn = mouth.draw(opening, own, np.zeros_like(own), pose, follow).mean(2) / mouth.shade(opening)
+    at = np.average(np.indices(drawn.shape)[::-1].reshape(2, -1), axis=1, weights=drawn.ravel()) + opening.window[:2]
+    expected = mouth.planes(own, pose, follow)[0] @ (127.5, 111.5, 1)
+    np.testing.assert_allclose(at, expected, atol=0.4)
+    finer = len(mouth.layers["upper"]) / len(upper)
+    assert (finer < 0.2) if size[0] == 160 else (0.9 < finer <= 1)
+    puppet.close()
 
 
 def test_teeth_of_a_smile_stay_with_the_skull_when_the_jaw_drops(puppet):

@@ -31,6 +31,7 @@ _GAP_LIGHT = 0.62  # of the teeth beside it: no throat shows between them
 ANCHORS_CM = np.array([[-1.5, -3.4, 9.6], [1.5, -3.4, 9.6], [0.0, -4.9, 9.9]], np.float32)
 """Three points near the front teeth whose motion carries a layer."""
 _LIGHT = np.array([0.15, 0.45, 0.88])
+_SHADED_TEETH = (0.55, 0.3)  # in the cheeks' shade teeth and gums fade: black ones would lie on the tongue
 _ALBEDO = {"teeth": (0.93, 0.90, 0.83), "gums": (0.66, 0.33, 0.32), "tongue": (0.72, 0.36, 0.36)}
 
 
@@ -115,11 +116,14 @@ def _render(
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
     light = 0.35 + 0.65 * np.clip(np.abs(normals @ _LIGHT), 0, 1)
     front = vertices[np.unique(faces), 2].max()
-    light *= np.clip(1.05 - (front - depth) / 4.5, 0.15, 1)  # the cheeks shade the back teeth
+    in_cheeks = np.clip(1.05 - (front - depth) / 4.5, 0.15, 1)  # their shade on the back teeth
+    light *= in_cheeks
     is_tooth = triangles[:, 0] >= TEETH_START
     albedo = np.where(is_tooth[:, None], _ALBEDO["teeth"], _ALBEDO["gums"])
     colour, is_teeth = np.zeros((height, width, 4), np.float32), np.zeros((height, width), bool)
-    colour[is_drawn] = np.c_[albedo * light[:, None], np.ones(len(light))]
+    lit, shaded = _SHADED_TEETH
+    alpha = np.clip((in_cheeks - shaded) / (lit - shaded), 0, 1)[:, None]
+    colour[is_drawn] = np.c_[albedo * light[:, None] * alpha, alpha]
     is_teeth[is_drawn] = is_tooth
     small = colour.reshape(height // 2, 2, width // 2, 2, 4).mean((1, 3))
     small[..., :3] /= np.maximum(small[..., 3:], 1e-6)

@@ -30,6 +30,7 @@ DEFAULT_PATH = Path(__file__).parent.parent / "models" / MOUTH_FILE
 CAVITY = np.array([36.0, 13.0, 12.0], np.float32)
 TONGUE_FOLLOWS = 0.6  # of the jaw's motion: its root hangs from the skull
 _TONGUE_LIGHT = 1.45  # the rig's is rendered in the shade of a mouth that is closed
+_DENSEST = 0.8  # pixels of a drawn layer for one of the portrait: sharper teeth than it has skin look pasted
 _IMAGE = np.array([1.0, -1.0, -1.0])
 
 
@@ -107,7 +108,6 @@ class MouthInterior:
             )
         self._anatomy = anatomy
         self._pictures = pictures
-        self.picture_anchors = pictures.anchors_in_picture()
         fit = anatomy.fit
         own = rig.points(fit.identity, np.zeros(len(rig.actions)))
         width = np.linalg.norm(own[291] - own[61]) / np.linalg.norm(rig.mean_cm[291] - rig.mean_cm[61])
@@ -120,8 +120,15 @@ class MouthInterior:
         self.upper_action_px = (size * pictures.upper_action_cm @ to_px) * _IMAGE
         self.lower_action_px = (size * pictures.lower_action_cm @ to_px) * _IMAGE
         self.light = mouth_light(canvas.still, anatomy.points_px)
-        self.layers = {name: self._lit(getattr(pictures, name)) for name in ("upper", "lower", "tongue")}
-        self.layers["tongue"][..., :3] *= _TONGUE_LIGHT
+        layers = {name: self._lit(getattr(pictures, name)) for name in ("upper", "lower", "tongue")}
+        layers["tongue"][..., :3] *= _TONGUE_LIGHT
+        shrink = min(1.0, _DENSEST * size * fit.scale_px_per_cm / pictures.px_per_cm)
+        self.layers = {name: _shrunk(layer, shrink) for name, layer in layers.items()}
+        """Premultiplied float32 RGBA in the portrait's light, no finer than the portrait."""
+        height, width = pictures.upper.shape[:2]
+        by = np.array(self.layers["upper"].shape[1::-1], np.float32) / (width, height)
+        self._picture_anchors = pictures.anchors_in_picture()
+        self.layer_anchors = ((self._picture_anchors + 0.5) * by - 0.5).astype(np.float32)
         self.own = None
         if rest is not None:
             skin = skin_colour(canvas.still, anatomy.points_px)
@@ -141,7 +148,10 @@ class MouthInterior:
         out = np.empty((size[1], size[0], 3), np.float32)
         out[:] = CAVITY * self.light
         total = weights + rest_weights
-        upper, lower = self.planes(total, pose, follow, (x0, y0))
+        upper, lower = (
+            self._affine(self.layer_anchors, action_px, total, pose, follow, (x0, y0))
+            for action_px in (self.upper_action_px, self.lower_action_px)
+        )
         tongue = upper + (lower - upper) * TONGUE_FOLLOWS
         for name, matrix in (("tongue", tongue), ("lower", lower), ("upper", upper)):
             layer = cv2.warpAffine(self.layers[name], matrix, size, flags=cv2.INTER_LINEAR)
@@ -154,22 +164,26 @@ class MouthInterior:
             out = self._lay_own(out, look, weights, pose, follow, (x0, y0), size)
         return out
 
-    def planes(
-        self, weights: np.ndarray, pose: HeadPose, follow: float, origin: tuple[int, int] = (0, 0)
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """`(2, 3)` maps from the upper and the lower picture to a window at `origin`; `weights` `(A,)` of the rig."""
+    def planes(self, weights: np.ndarray, pose: HeadPose, follow: float) -> tuple[np.ndarray, np.ndarray]:
+        """`(2, 3)` maps from the upper and the lower of `MouthPictures` to the canvas; `weights` `(A,)` of the rig."""
         return (
-            self._affine(self.upper_action_px, weights, pose, follow, origin),
-            self._affine(self.lower_action_px, weights, pose, follow, origin),
+            self._affine(self._picture_anchors, self.upper_action_px, weights, pose, follow, (0, 0)),
+            self._affine(self._picture_anchors, self.lower_action_px, weights, pose, follow, (0, 0)),
         )
 
     def _affine(
-        self, action_px: np.ndarray, weights: np.ndarray, pose: HeadPose, follow: float, origin: tuple[int, int]
+        self,
+        anchors: np.ndarray,
+        action_px: np.ndarray,
+        weights: np.ndarray,
+        pose: HeadPose,
+        follow: float,
+        origin: tuple[int, int],
     ) -> np.ndarray:
-        """`(2, 3)` map from a picture to the window."""
+        """`(2, 3)` map to the window from a picture in which the anchors lie at `anchors` `(3, 2)` px."""
         rest = self.anchors_px
         at = rest + np.tensordot(weights, action_px, 1) @ pose.linear.T + (pose.move(rest) - rest) * follow
-        return cv2.getAffineTransform(self.picture_anchors, (at[:, :2] - origin).astype(np.float32))
+        return cv2.getAffineTransform(anchors, (at[:, :2] - origin).astype(np.float32))
 
     def _lay_own(
         self,
@@ -195,8 +209,9 @@ class MouthInterior:
         """`(rows, columns)` light inside: less under the upper lip, at the corners and in a narrow gap."""
         under_lip = np.clip(opening.depth_px / (0.3 * self.px_per_cm), 0, 1)
         wide = np.clip(opening.gap_px.max() / (0.8 * self.px_per_cm), 0, 1)
-        across = np.minimum(np.abs(opening.along), 1)
-        return (0.7 + 0.3 * under_lip) * (1 - 0.55 * across * across * across) * (0.85 + 0.15 * wide)
+        across = np.minimum(opening.along * opening.along, 1)
+        sideways = (1 + 0.2 * across) * (1 - 0.5 * across * across)  # the layers themselves darken to the sides
+        return (0.7 + 0.3 * under_lip) * sideways * (0.85 + 0.15 * wide)
 
     def _lit(self, picture: np.ndarray) -> np.ndarray:
         """Premultiplied float32 RGBA in the portrait's light."""
@@ -204,6 +219,11 @@ class MouthInterior:
         alpha = rgba[..., 3:] / 255
         rgb = np.minimum(rgba[..., :3] * (self.light * np.float32(self._pictures.white)), 255)
         return np.concatenate([rgb * alpha, alpha], -1)
+
+
+def _shrunk(picture: np.ndarray, by: float) -> np.ndarray:
+    """A picture averaged to `by` of its size: what is sampled at fewer pixels than it has gets ragged edges."""
+    return picture if by == 1 else cv2.resize(picture, None, fx=by, fy=by, interpolation=cv2.INTER_AREA)
 
 
 def mouth_light(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ class Mouth(nn.Module):
             "lower_action_px": mouth.lower_action_px.reshape(self._count, -1),
             **layers,
             "cavity": (reference.CAVITY * mouth.light)[None, :, None, None],
-            "picture_solver": _solver(mouth.picture_anchors),
+            "layer_solver": _solver(mouth.layer_anchors),
         }
         line = generator.lip_line
         self._line = None
@@ -57,7 +57,7 @@ class Mouth(nn.Module):
         beyond = weights[: self._count]
         total = beyond + self.own_weights
         upper, lower = (
-            self._carry(action_px, total, pose, self.picture_solver)
+            self._carry(action_px, total, pose, self.layer_solver)
             for action_px in (self.upper_action_px, self.lower_action_px)
         )
         tongue = upper + (lower - upper) * reference.TONGUE_FOLLOWS
@@ -99,8 +99,9 @@ class Mouth(nn.Module):
         """`(1, rows, columns)` light inside: less under the upper lip, at the corners and in a narrow gap."""
         under_lip = unit(opening.depth_px / (0.3 * self._px_per_cm))
         wide = unit(opening.gap_px / (0.8 * self._px_per_cm))
-        across = opening.along.abs().clamp(max=1)
-        return (0.7 + 0.3 * under_lip) * (1 - 0.55 * across * across * across) * (0.85 + 0.15 * wide)[:, None, None]
+        across = (opening.along * opening.along).clamp(max=1)
+        sideways = (1 + 0.2 * across) * (1 - 0.5 * across * across)
+        return (0.7 + 0.3 * under_lip) * sideways * (0.85 + 0.15 * wide)[:, None, None]
 
 
 def _unwarped(window: Window, canvas_from_picture: Tensor) -> tuple[Tensor, Tensor]:
