@@ -28,7 +28,15 @@ _HEAD = [facs.INDEX[name] for name in facs.HEAD_NAMES]
 _FULL_CONFIDENCE_CM, _NO_CONFIDENCE_CM = 0.35, 1.2  # misfit of the stiff landmarks to the rig's mean
 _EYE_CORNERS = ((33, 133), (263, 362))  # the person's right eye, left eye
 _SURE_YAW_RAD, _LOST_YAW_RAD = 0.6, 1.2
+_FURTHER = {"AU04": 2.0}
+"""Actions that faces do further than the regressor says: the brows of people who lower them go down 1.9 times as far
+(`trainer/log/2026-11-25-small-networks.md`); others are right in the mean."""
 _NEUTRAL_OF = 9  # faces: a third of a second
+
+
+_RESPONSE = np.ones(facs.INTENSITY_COUNT, np.float32)
+for _name, _factor in _FURTHER.items():
+    _RESPONSE[facs.columns_of(_name)] = _factor
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,7 @@ class AuEstimator:
         intensities = np.clip(out["intensities"], 0, facs.MAX_INTENSITY)
         if self._learn_neutral:
             self.neutral.observe(landmarks_cm, intensities[0], head_rad)
-        return intensities.mean(0), out["gaze_rad"][1]
+        return intensities.mean(0) * _RESPONSE, out["gaze_rad"][1]
 
 
 @dataclass(frozen=True)

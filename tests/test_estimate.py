@@ -63,6 +63,17 @@ def test_a_strong_action_stands_out(rig, estimator, au):
     assert value(estimator.estimate(face(rig, **{au: 0.9})), au) > rest + 1.5
 
 
+def test_brows_are_lowered_as_far_as_faces_lower_them_and_nothing_else_is_scaled(rig, estimator, monkeypatch):
+    """What the regressor says of brows that go down is half of what the landmarks of people who frown show."""
+    frowning = face(rig, AU04_L=1.0, AU04_R=1.0)
+    shown = estimator.estimate(frowning).control
+    monkeypatch.setattr("puppet.estimate._RESPONSE", np.ones(facs.INTENSITY_COUNT, np.float32))
+    said = estimator.estimate(frowning).control
+    further = shown > said + 1e-4
+    assert {facs.NAMES[n] for n in np.flatnonzero(further)} == {"AU04_L", "AU04_R"}
+    np.testing.assert_allclose(shown[further], np.minimum(2 * said[further], 5), rtol=1e-4)
+
+
 def test_winks_are_told_apart(rig, estimator):
     left, right = (facs.INDEX[f"AU45_{side}"] for side in "LR")
     for _ in range(12):
