@@ -28,9 +28,9 @@ _HEAD = [facs.INDEX[name] for name in facs.HEAD_NAMES]
 _FULL_CONFIDENCE_CM, _NO_CONFIDENCE_CM = 0.35, 1.2  # misfit of the stiff landmarks to the rig's mean
 _EYE_CORNERS = ((33, 133), (263, 362))  # the person's right eye, left eye
 _SURE_YAW_RAD, _LOST_YAW_RAD = 0.6, 1.2
-_FURTHER = {"AU04": 2.0}
-"""Actions that faces do further than the regressor says: the brows of people who lower them go down 1.9 times as far
-(`trainer/log/2026-11-25-small-networks.md`); others are right in the mean."""
+_FURTHER = {"AU04": 2.0, "AU25": 1.2}
+"""Actions that faces do further than the regressor says: brows of people who lower them go down 1.9 times as far, lips
+part 1.2 times (`trainer/log/2026-11-25-small-networks.md`). The others are right in the mean."""
 _NEUTRAL_OF = 9  # faces: a third of a second
 
 

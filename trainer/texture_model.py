@@ -59,7 +59,10 @@ class Refine(nn.Module):
 
 
 class PortraitEncoder(nn.Module):
-    """What a network remembers of one portrait: planes near the surface, deep planes, and a few numbers."""
+    """What a network remembers of one portrait: its part of the stem and of the deep planes, and a few numbers.
+
+    Both parts are added there: what the portrait alone decides is worked out once.
+    """
 
     def __init__(self, params: TextureParams) -> None:
         super().__init__()
@@ -68,12 +71,14 @@ class PortraitEncoder(nn.Module):
         self.middle = nn.Conv2d(params.rest_near, params.middle, 3, stride=2, padding=1)
         self.deep = nn.Conv2d(params.middle, params.deep, 3, stride=2, padding=1)
         self.style = nn.Linear(params.deep, params.style)
+        self.to_stem = nn.Conv2d(params.rest_near, params.near, 3, padding=1, bias=False)
+        self.to_join = nn.Conv2d(params.deep, params.deep, 1, bias=False)
 
     def forward(self, rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`rest` `(N, 4, h, w)`: the portrait's colours -1 to 1 and its opening."""
         near = F.leaky_relu(self.near(F.pixel_unshuffle(rest, self.fold)), 0.1)
         deep = F.leaky_relu(self.deep(F.leaky_relu(self.middle(near), 0.1)), 0.1)
-        return near, deep, self.style(deep.mean((2, 3)))
+        return self.to_stem(near), self.to_join(deep), self.style(deep.mean((2, 3)))
 
 
 class TexturePainter(nn.Module):
@@ -83,15 +88,15 @@ class TexturePainter(nn.Module):
         super().__init__()
         condition = ACTION_COUNT + params.style
         self.fold = params.fold
-        self.stem = nn.Conv2d(_MOVED_PLANES * self.fold**2 + params.rest_near, params.near, 3, padding=1)
+        self.stem = nn.Conv2d(_MOVED_PLANES * self.fold**2, params.near, 3, padding=1)
         self.to_middle = nn.Conv2d(params.near, params.middle, 3, stride=2, padding=1)
         self.middle = Refine(params.middle, condition)
         self.to_deep = nn.Conv2d(params.middle, params.deep, 3, stride=2, padding=1)
-        self.join = nn.Conv2d(2 * params.deep, params.deep, 1)
+        self.join = nn.Conv2d(params.deep, params.deep, 1)
         self.deep = nn.ModuleList(Refine(params.deep, condition) for _ in range(2))
-        self.from_deep = nn.Conv2d(params.deep + params.middle, params.middle, 3, padding=1)
+        self.from_deep = nn.Conv2d(params.deep + params.middle, params.middle, params.join, padding=params.join // 2)
         self.up_middle = Refine(params.middle, condition)
-        self.from_middle = nn.Conv2d(params.middle + params.near, params.near, 3, padding=1)
+        self.from_middle = nn.Conv2d(params.middle + params.near, params.near, params.join, padding=params.join // 2)
         self.up_near = Refine(params.near)
         self.head = nn.Conv2d(params.near, 4 * self.fold**2, 3, padding=1)
         nn.init.zeros_(self.head.bias)
@@ -104,9 +109,9 @@ class TexturePainter(nn.Module):
     def forward(self, moved: Tensor, actions: Tensor, near: Tensor, deep: Tensor, style: Tensor) -> Painted:
         """`moved` `(N, 5, h, w)`: colours -1 to 1, opening, depth in it; the rest from `PortraitEncoder`."""
         condition = torch.cat([actions, style], 1)
-        at_near = F.leaky_relu(self.stem(torch.cat([F.pixel_unshuffle(moved, self.fold), near], 1)), 0.1)
+        at_near = F.leaky_relu(self.stem(F.pixel_unshuffle(moved, self.fold)) + near, 0.1)
         at_middle = self.middle(F.leaky_relu(self.to_middle(at_near), 0.1), condition)
-        x = F.leaky_relu(self.join(torch.cat([F.leaky_relu(self.to_deep(at_middle), 0.1), deep], 1)), 0.1)
+        x = F.leaky_relu(self.join(F.leaky_relu(self.to_deep(at_middle), 0.1)) + deep, 0.1)
         for block in self.deep:
             x = block(x, condition)
         x = F.interpolate(x, scale_factor=2, mode="nearest")

@@ -20,6 +20,8 @@ class TextureParams:
     """At a quarter."""
     style: int = 24
     """Numbers that sum up the portrait."""
+    join: int = 1
+    """Side of the kernels that join a level with the finer one above it, px: 3 costs a fifth of the whole more."""
     rest_near: int = 16
     """Channels of the portrait's own features at the folded resolution."""
     relight: float = 0.0

@@ -48,6 +48,7 @@ def read_networks(folder: Path, region: str) -> tuple[TextureParams, dict[str, n
     try:
         params = TextureParams(
             fold=math.isqrt(weights["painter.head.weight"].shape[0] // 4),  # three colours and attention
+            join=weights["painter.from_deep.weight"].shape[-1],
             near=weights["painter.stem.weight"].shape[0],
             middle=weights["painter.to_middle.weight"].shape[0],
             deep=weights["painter.to_deep.weight"].shape[0],
