@@ -30,7 +30,8 @@ _EYE_CORNERS = ((33, 133), (263, 362))  # the person's right eye, left eye
 _SURE_YAW_RAD, _LOST_YAW_RAD = 0.6, 1.2
 _FURTHER = {"AU04": 2.0, "AU25": 1.2}
 """Actions that faces do further than the regressor says: brows of people who lower them go down 1.9 times as far, lips
-part 1.2 times (`trainer/log/2026-11-25-small-networks.md`). Corners, nose, lids and raised brows are right in the mean."""
+part 1.2 times (`trainer/log/2026-11-25-small-networks.md`). Mouth corners, nose, lids and raised brows are right in the
+mean."""
 _NEUTRAL_OF = 9  # faces: a third of a second
 
 
