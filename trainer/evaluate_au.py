@@ -132,7 +132,8 @@ def run(engine: engines.Engine, samples: Samples) -> tuple[np.ndarray, np.ndarra
 
 
 def as_used(engine: engines.Engine, samples: Samples) -> np.ndarray:
-    """Intensities as the program takes them: the mean of the estimates without and with the neutral."""
+    """Intensities as the program takes them, the mean of the estimates without and with the neutral, before the factors
+    of `puppet.estimate`, which correlations hardly see."""
     return (run(engine, samples.without_neutral())[0] + run(engine, samples)[0]) / 2
 
 
