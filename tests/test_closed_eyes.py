@@ -12,11 +12,12 @@ from puppet.landmarks import FACE_COUNT
 pytest.importorskip("webdataset")
 
 from trainer.clip_frames import openness
-from trainer.closed_eyes import CLOSED, WIDE, awaken, shut_control, unlike
+from trainer.closed_eyes import CLOSED, WIDE, awake_control, awaken, shut_control, unlike
 from trainer.example_maker import ExampleMaker
 from trainer.face_sources import TrackedStill
 from trainer.faces_folder import FaceFile
-from trainer.texture_pairs import moved_landmarks, still_pose
+from trainer.texture_pairs import follow, moved_landmarks, still_pose
+from trainer.tracked_lids import SEEN_WHEN_SHUT, closure, lowered
 
 LID_COLUMNS = list(facs.columns_of("AU45"))
 
@@ -71,12 +72,49 @@ def test_nothing_else_of_the_face_is_changed(asleep, awakened):
     assert awakened.person == asleep.person
 
 
-def test_lids_are_read_by_how_far_they_came_down(asleep, awakened):
-    read = facs.rest()
-    shut = shut_control(read, asleep.landmarks_px, awakened.landmarks_px)
-    assert shut[LID_COLUMNS] == pytest.approx(5, abs=0.01)
-    still_open = shut_control(read, awakened.landmarks_px, awakened.landmarks_px)
-    assert still_open[LID_COLUMNS] == pytest.approx(0, abs=0.01)
+def test_a_slit_that_the_tracker_leaves_is_a_shut_eye(awake):
+    """As high as a fifth of the open eye; halfway down to it is half closed, and who opens wider closes nothing."""
+    for seen, closed in ((1.1, 0), (1, 0), (0.6, 0.5), (SEEN_WHEN_SHUT, 1), (0.1, 1)):
+        points = _narrowed(awake.landmarks_px, seen)
+        found = closure(points, awake.landmarks_px)
+        assert found == pytest.approx({"R": closed, "L": closed}, abs=0.01)
+        real = lowered(points, awake.landmarks_px, found)
+        wanted = _narrowed(awake.landmarks_px, min(1 - closed, seen) if seen <= 1 else seen)
+        np.testing.assert_allclose(real, wanted, atol=0.05)
+
+
+def test_each_eye_closes_by_itself(awake):
+    winking = awake.landmarks_px.copy()
+    upper, lower = map(list, LIDS["L"])
+    winking[upper] = winking[lower]
+    assert closure(winking, awake.landmarks_px) == pytest.approx({"R": 0, "L": 1})
+
+
+def test_a_half_closed_eye_is_an_example_of_half_closed_lids(maker, awake):
+    """Driven by landmarks, lids stand where they really are, and AU45 says so."""
+    generator = maker.tools.generator(awake.rgb, awake.landmarks_px)
+    heights = {}
+    for seen in (1.0, 0.6, SEEN_WHEN_SHUT):
+        points = _narrowed(awake.landmarks_px, seen)
+        example = follow(generator, awake.rgb, points, facs.control(AU45=1), maker.tools)["R"]
+        heights[seen] = float((example.moved[..., 3] / 255).sum())
+        assert example.actions[LID_COLUMNS] == pytest.approx((1 - seen) / (1 - SEEN_WHEN_SHUT), abs=0.02)
+    assert 0.3 < heights[0.6] / heights[1.0] < 0.65
+    assert heights[SEEN_WHEN_SHUT] < 0.08 * heights[1.0]
+
+
+def _narrowed(landmarks_px, share):
+    points = landmarks_px.copy()
+    for upper, lower in LIDS.values():
+        below = landmarks_px[list(lower)]
+        points[list(upper)] = below + share * (landmarks_px[list(upper)] - below)
+    return points
+
+
+def test_who_is_asleep_is_read_as_asleep():
+    read = facs.control(AU45=2, AU12=3)
+    np.testing.assert_array_equal(shut_control(read), facs.control(AU45=5, AU12=3))
+    np.testing.assert_array_equal(awake_control(read), facs.control(AU12=3))
 
 
 def test_eyes_are_lent_in_similar_light_and_pose(asleep, awake):

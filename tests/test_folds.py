@@ -9,7 +9,7 @@ from puppet import facs
 from puppet.assembly import open_folds
 from puppet.config import Options, PortraitOptions
 from puppet.errors import InputError
-from puppet.generate.folds import DEFAULT_PATH, MOST_BRIGHT, MOST_DARK, FoldMaps
+from puppet.generate.folds import DEFAULT_PATH, LIGHTEST, MOST_BRIGHT, MOST_DARK, FoldMaps
 from puppet.puppet import Puppet
 from puppet.rig import LandmarkRig
 from trainer.face_chart import FaceChart, rasterize
@@ -113,6 +113,22 @@ def test_all_actions_together_keep_within_the_limit(folded):
     folds.shade(grey, (0, 0, *SIZE), ratio)
     dark, bright = (100 * np.exp(limit * folds.shares.max()) for limit in (-MOST_DARK, MOST_BRIGHT))
     assert dark - 1 <= grey.min() < 85 and 112 < grey.max() <= bright + 1
+
+
+def test_pale_skin_is_not_bleached(portrait):
+    """What is nearly white already gains next to nothing; what is darker as much as ever."""
+    from dataclasses import replace
+
+    gained = {}
+    for light in (100, 160, 230, 244):
+        rgb = np.full_like(portrait.rgb, light)
+        pale = Puppet(replace(portrait, rgb=rgb), size=SIZE, folds=FoldMaps.load())
+        moved = pale.animate(AU12=5, AU06=5, AU25=0)
+        skin = moved[pale.generator.folds.box[1] :, :][: SIZE[1] // 2]
+        gained[light] = skin.max() / light
+        assert skin.max() <= max(LIGHTEST + 2, 1.02 * light)
+    assert gained[100] == pytest.approx(gained[160], abs=0.02) and gained[100] > 1.1
+    assert gained[244] < 1.02
 
 
 def test_shades_take_the_portraits_own_colours(portrait):

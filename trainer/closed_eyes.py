@@ -19,8 +19,7 @@ from puppet.generate.mouth import skin_colour
 from puppet.landmarks import LEFT_IRIS, RIGHT_IRIS
 from trainer.face_sources import TrackedStill
 
-CLOSED, WIDE = 0.14, (0.24, 0.45)  # height by width of eyes that are shut, and of those that may be lent
-_SEEN_WHEN_SHUT = 0.25  # of an open eye's height: what the tracker still sees of a shut one
+CLOSED, WIDE = 0.12, (0.24, 0.45)  # height by width of eyes that are shut, and of those that may be lent
 _IRIS = {"R": RIGHT_IRIS, "L": LEFT_IRIS}
 _MOST_LIGHT = 2.0  # by which lent eyes are made lighter or darker
 _TURN_COUNTS = 2.0  # a face turned otherwise by so many radians is as bad as one e times as light
@@ -40,16 +39,17 @@ def awaken(still: TrackedStill, donor: TrackedStill) -> TrackedStill:
     return TrackedStill(rgb, points, still.person)
 
 
-def shut_control(control: np.ndarray, asleep: np.ndarray, awake: np.ndarray) -> np.ndarray:
-    """A reading `(SIZE,)` with AU45 as high as lids stand in `asleep` against `awake`, both `(478, 3)` landmarks.
-
-    The regressor does not know a face's open eyes from one picture, and reads shut ones low.
-    """
+def shut_control(control: np.ndarray) -> np.ndarray:
+    """A reading `(SIZE,)` with both eyes shut: from one picture the regressor reads shut eyes low."""
     out = control.copy()
-    for side in LIDS:
-        left = _height(asleep, side) / max(_height(awake, side), 1e-3)
-        closed = np.clip((1 - left) / (1 - _SEEN_WHEN_SHUT), 0, 1)
-        out[facs.INDEX[f"AU45_{side}"]] = facs.MAX_INTENSITY * closed
+    out[list(facs.columns_of("AU45"))] = facs.MAX_INTENSITY
+    return out
+
+
+def awake_control(control: np.ndarray) -> np.ndarray:
+    """A reading `(SIZE,)` with both eyes open."""
+    out = control.copy()
+    out[list(facs.columns_of("AU45"))] = 0
     return out
 
 
@@ -81,8 +81,3 @@ def _turn_rad(landmarks_px: np.ndarray) -> float:
     """About how far a face is turned to its left: from the depth of the eyes' outer corners."""
     across, _, deep = landmarks_px[263] - landmarks_px[33]
     return float(np.arctan2(deep, across))
-
-
-def _height(landmarks_px: np.ndarray, side: str) -> float:
-    upper, lower = (list(lid[3:6]) for lid in LIDS[side])
-    return float(np.linalg.norm(landmarks_px[lower, :2] - landmarks_px[upper, :2], axis=1).mean())

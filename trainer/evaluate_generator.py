@@ -48,6 +48,7 @@ from trainer.judges import (
 )
 from trainer.readings import ActionReader, actions_of
 from trainer.texture_pairs import Toolbox, iris_gaze, resting, solve_motion
+from trainer.tracked_lids import closure, lowered
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +111,8 @@ class _Stage:
         control = actions.copy()
         lips = facs.INDEX["AU25"]
         control[lips] += self.generator.baseline[lips] - self._own[lips]
+        own = self.generator.canvas.landmarks_px
+        landmarks_px = lowered(landmarks_px, own, closure(landmarks_px, own))
         weights, pose = solve_motion(self.generator, landmarks_px, self._tools.rig)
         gaze = iris_gaze(self.generator, landmarks_px, pose)
         control[[facs.INDEX[name] for name in facs.GAZE_NAMES]] = gaze

@@ -10,17 +10,19 @@ import numpy as np
 
 from puppet import facs
 from puppet.errors import PuppetError
+from puppet.generate.anatomy import LIDS
 from puppet.generate.mouth import MouthPictures
 from puppet.generate.region import PACKAGED, REGION_OF
 from puppet.landmarks import STIFF
 from puppet.rig import LandmarkRig
 from trainer.clip_frames import FRAME_PX, cut_frames, most_neutral, openness, place_face
-from trainer.closed_eyes import CLOSED, WIDE, awaken, shut_control, unlike
+from trainer.closed_eyes import CLOSED, WIDE, awake_control, awaken, shut_control, unlike
 from trainer.face_sources import FaceReader, TrackedStill
 from trainer.faces_folder import FaceFile
 from trainer.readings import ActionReader
 from trainer.texture_pairs import Sample, Toolbox, follow, identity, reopen, resting, there_and_back
 from trainer.texture_shards import Example
+from trainer.tracked_lids import lowered
 
 _OPEN_MOUTH = 0.12  # inner lips this far apart, in mouth widths: teeth may show
 _EYES_OF_STILLS = 3  # every so many stills give their (unmoved) eyes
@@ -92,10 +94,10 @@ class ExampleMaker:
                 donor = min(some, key=lambda one: unlike(still, one))
                 awake = awaken(still, donor)
                 generator = self.tools.generator(awake.rgb, awake.landmarks_px)
-                control = shut_control(read, still.landmarks_px, awake.landmarks_px)
-                generator.set_baseline(shut_control(read, awake.landmarks_px, awake.landmarks_px))
+                generator.set_baseline(awake_control(read))
                 by_actions = n % _BY_ACTIONS > 0
-                made = follow(generator, still.rgb, still.landmarks_px, control, self.tools, by_actions=by_actions)
+                shut = lowered(still.landmarks_px, awake.landmarks_px, dict.fromkeys(LIDS, 1.0))
+                made = follow(generator, still.rgb, shut, shut_control(read), self.tools, by_actions=by_actions)
                 made = {slit: sample for slit, sample in made.items() if REGION_OF[slit] == "eye"}
                 if made:
                     yield from _examples(still.person, made)

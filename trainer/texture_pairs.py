@@ -28,6 +28,7 @@ from puppet.landmarks import FACE_COUNT, LEFT_IRIS, LIPS, OVAL, RIGHT_IRIS, STIF
 from puppet.portrait import Portrait
 from puppet.rig import LandmarkRig
 from trainer.texture_shards import WayBack
+from trainer.tracked_lids import closure, lowered
 
 _RIDGE = 0.02  # of the mean squared action length: keeps actions that cancel each other small
 _RIDGE_SHARES = {"AU26": 0.1, "upper_gap": 20.0, "lower_gap": 20.0, "seal": 20.0}
@@ -124,12 +125,17 @@ def follow(
     """Samples by slit of a portrait that does what another picture `(H, W, 3)` shows.
 
     `control` `(SIZE,)` is the estimator's reading of that picture; `by_actions` it drives, as in live use, else weights
-    solved from the landmarks do. `rest` is `resting(generator)` where the caller has it. `is_relit` takes the light of
-    another picture off the answer, colour by colour.
+    solved from the landmarks do, with lids where they really are. `rest` is `resting(generator)` where the caller has
+    it. `is_relit` takes the light of another picture off the answer, colour by colour.
     """
+    own = generator.canvas.landmarks_px
+    closed = closure(landmarks_px, own)
+    landmarks_px = lowered(landmarks_px, own, closed)
     weights, pose = solve_motion(generator, landmarks_px, tools.rig)
     gaze = iris_gaze(generator, landmarks_px, pose)
     seen = control.copy()
+    if not by_actions:
+        seen[[facs.INDEX[f"AU45_{side}"] for side in closed]] = facs.MAX_INTENSITY * np.array([*closed.values()])
     seen[[facs.INDEX[name] for name in facs.GAZE_NAMES]] = gaze
     seen = facs.clip(seen)
     if by_actions:

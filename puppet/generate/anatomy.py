@@ -42,6 +42,7 @@ _UPPER_BETWEEN = (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292, 76, 184, 74,
 _LOWER_BETWEEN = (62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292, 76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306)
 UPPER_LIP = tuple(dict.fromkeys((*UPPER_OUTER_LIP, *UPPER_INNER_LIP, *_UPPER_BETWEEN)))
 LOWER_LIP = tuple(dict.fromkeys((*LOWER_OUTER_LIP, *LOWER_INNER_LIP, *_LOWER_BETWEEN)))
+_LOWER_LIP_EDGE, _CHIN = 17, 152
 LIP_CORNERS = (61, 291, 78, 308, 62, 292, 76, 306)
 _ABOVE_LIPS = {0.35: (164, 167, 165, 92, 393, 391, 322)}
 _BELOW_LIPS = {0.4: (18, 83, 182, 106, 313, 406, 335), 0.2: (200, 201, 194, 204, 421, 418, 424)}
@@ -54,6 +55,9 @@ jaw, and the upper lip's rise and the lower lip's fall by the widest gap (`open_
 OPEN_GAP_JAW = 0.85
 """AU25 = 5 is the gap between the inner lips at this weight of the jaw drop."""
 
+_JAW_MOVES_CHIN = 0.6
+"""Share of the rig's jaw drop by which the skin of the chin goes down, all of it at the lower lip: people who talk part
+their lips by less of the jaw than the rig does."""
 _CLOSING_LINE = 0.15  # lids meet this far up from the lower lid: it is the upper one that travels
 _CLOSED_LIPS = 0.035  # an inner gap under this share of the mouth's width is a closed mouth
 _TO_IMAGE = np.array([1.0, -1.0, -1.0])
@@ -105,6 +109,7 @@ def read_anatomy(landmarks_px: np.ndarray, rig: LandmarkRig) -> Anatomy:
         _close_lids(action[rig.actions.index(f"AU45_{side}")], points, side)
     extra = np.concatenate([rig.look_cm, rig.seal_cm[None]])[:, :FACE_COUNT] @ to_px.T * _TO_IMAGE
     jaw = action[rig.actions.index("AU26")]
+    jaw *= _moved_by_jaw(points)[:, None]
     middle = len(UPPER_INNER_LIP) // 2
     down = _mouth_down(points)
     open_gap = OPEN_GAP_JAW * float((jaw[LOWER_INNER_LIP[middle]] - jaw[UPPER_INNER_LIP[middle]])[:2] @ down)
@@ -123,6 +128,14 @@ def read_anatomy(landmarks_px: np.ndarray, rig: LandmarkRig) -> Anatomy:
         open_gap_px=open_gap,
         look_rad=rig.look_rad,
     )
+
+
+def _moved_by_jaw(points: np.ndarray) -> np.ndarray:
+    """`(468,)` share of the rig's jaw drop: 1 down to the lower lip, less from there to the chin and along the jaw."""
+    down = _mouth_down(points)
+    height, lip, chin = points[:, :2] @ down, points[_LOWER_LIP_EDGE, :2] @ down, points[_CHIN, :2] @ down
+    below = np.clip((height - lip) / max(chin - lip, 1.0), 0, 1)
+    return 1 - (1 - _JAW_MOVES_CHIN) * below * below * (3 - 2 * below)
 
 
 def _close_lids(action: np.ndarray, points: np.ndarray, side: str) -> None:

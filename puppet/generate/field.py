@@ -22,6 +22,7 @@ GRID_CELLS = 100
 """Cells on the longer side of the head's region."""
 
 _HEAD_REACH = 1.45  # the region reaches this many face heights from the face's centre
+_LEAST_NECK = 0.4  # of the face's height below the chin, over which a head's motion comes to rest
 _PIVOT_BACK, _PIVOT_UP = 0.75, 0.1  # the head turns about a point behind the chin, in face heights
 _DEPTH_SOFTNESS = 0.10  # of the face's height; more than for actions, so that no cliff folds when the head turns
 _DEPTH_SMOOTHING = 0.01
@@ -255,12 +256,15 @@ def head_region(anatomy: Anatomy, canvas_size: tuple[int, int]) -> tuple[float, 
     """(x0, y0, x1, y1) canvas px that may ever move; outside it every pixel is the portrait's own.
 
     It may reach over the picture's top and sides, so that a head close to them is not held by its hair (the border's
-    pixels are repeated there). The shoulders rest on the picture's bottom.
+    pixels are repeated there). The shoulders rest on the picture's bottom, unless the chin is so close to it that a
+    head which nods would leave its chin behind: then what little there is of the neck goes along.
     """
     centre = anatomy.points_px[[234, 454, 10, 152], :2].mean(0)
     reach = _HEAD_REACH * anatomy.face_height_px
     low, high = np.floor(centre - reach), np.ceil(centre + reach)
-    return float(low[0]), float(low[1]), float(high[0]), float(min(high[1], canvas_size[1] - 1))
+    neck = np.ceil(anatomy.points_px[152, 1] + _LEAST_NECK * anatomy.face_height_px)
+    bottom = min(high[1], max(canvas_size[1] - 1, neck))
+    return float(low[0]), float(low[1]), float(high[0]), float(bottom)
 
 
 def _beyond_face(outline_px: np.ndarray, anatomy: Anatomy) -> np.ndarray:

@@ -28,6 +28,8 @@ from puppet.tensors import REAL, Layout, read_tensors
 DEFAULT_PATH = Path(__file__).parent.parent / "models" / "folds.safetensors"
 MOST_DARK, MOST_BRIGHT = 0.25, 0.15
 """What the logarithm of a ratio approaches as actions add up: as much as faces that laugh and frown show."""
+LIGHTEST = 245.0
+"""Grey levels that no colour of a portrait's skin is lightened beyond: pale cheeks have little light to win."""
 FINER = 2
 """Ratios are worked out on cells this much smaller than the head grid's."""
 
@@ -36,6 +38,7 @@ _CELLS = 96  # on the longer side of the face
 _MARGIN = 0.02  # of the face's size, round its landmarks
 _COARSE = 4  # places on the chart are interpolated from landmarks at every so many cells
 _SOFTNESS = 0.02
+_LEAST_BRIGHT = 0.01  # of the logarithm: skin that is lighter than that already is lightened by no more
 _DARKEST = 8.0  # grey levels added before a logarithm
 _SHADED = 0.05  # of the logarithm of a ratio: skin that is shaded this much by any action counts fully
 _SHADES_CELLS = 10.0  # shades broader than this are the room's light
@@ -98,8 +101,11 @@ class Folds:
         flags = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_CONSTANT}
         self.basis = np.stack([cv2.remap(one, at, None, **flags).ravel() for one in maps.maps])
         """`(F, rows * columns)` float32: logarithm of the ratio at intensity 5, on the portrait's `grid`."""
-        self.shares = _shares(canvas.still, self.grid, np.abs(self.basis).max(0).reshape(self.grid.shape))
+        face = _face(canvas.still, self.grid)
+        self.shares = _shares(face, np.abs(self.basis).max(0).reshape(self.grid.shape))
         """`(3,)` what red, green and blue take of it."""
+        self.most_bright = _most_bright(face, self.shares)
+        """`(rows, columns)` float32: what the logarithm of a ratio approaches where skin becomes lighter."""
         self._head, self._window = field.head.grid, field.face_window
         cells = field.head.grid.positions_px()[self._window] - np.array(self.grid.origin_px, np.float32)
         self._cells, self._cells_a_px = np.ascontiguousarray(cells), np.float32(1 / self.grid.cell_px)
@@ -123,7 +129,7 @@ class Folds:
         if np.abs(amounts).max() < _LEAST_AMOUNT:
             return None
         change = (amounts @ self.basis).reshape(self.grid.shape)
-        most = np.where(change < 0, np.float32(MOST_DARK), np.float32(MOST_BRIGHT))
+        most = np.where(change < 0, np.float32(MOST_DARK), self.most_bright)
         change = most * np.tanh(change / most)
         shown = (self._cells + backward[self._window]) * self._cells_a_px
         shown = cv2.resize(shown, None, fx=FINER, fy=FINER, interpolation=cv2.INTER_LINEAR)
@@ -142,17 +148,27 @@ class Folds:
         skin[...] = cv2.multiply(skin, ratio, dtype=cv2.CV_8U)  # rounded and limited
 
 
-def _shares(still: np.ndarray, grid: Grid, folds: np.ndarray) -> np.ndarray:
-    """`(3,)`: how much each colour changes where brightness does, in the portrait's own shades.
-
-    Skin lights its own hollows, so that they turn redder; stone does not, and a painter has a palette. `folds` `(rows,
-    columns)` says where skin is shaded at all.
-    """
+def _face(still: np.ndarray, grid: Grid) -> np.ndarray:
+    """`(rows, columns, 3)` uint8: the mean colours of a portrait's face in each cell of its grid."""
     (left, top), (rows, columns), cell = grid.left_top_px, grid.shape, grid.cell_px
     place = np.array([[1, 0, left], [0, 1, top]], np.float32)
     size, flags = (columns * cell, rows * cell), cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     face = cv2.warpAffine(still, place, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    face = cv2.resize(face, (columns, rows), interpolation=cv2.INTER_AREA)
+    return cv2.resize(face, (columns, rows), interpolation=cv2.INTER_AREA)
+
+
+def _most_bright(face: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """`(rows, columns)` float32 up to `MOST_BRIGHT`, less where a colour of the face would become too light."""
+    left = np.log(LIGHTEST / np.maximum(face, 1)) / shares
+    return np.clip(cv2.blur(left.min(-1), (3, 3)), _LEAST_BRIGHT, MOST_BRIGHT).astype(np.float32)
+
+
+def _shares(face: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """`(3,)`: how much each colour changes where brightness does, in the portrait's own shades.
+
+    Skin lights its own hollows, so that they turn redder; stone does not, and a painter has a palette. `face` `(rows,
+    columns, 3)` is the portrait's on its grid, `folds` `(rows, columns)` says where skin is shaded at all.
+    """
     planes = [np.log(plane + _DARKEST) for plane in (*cv2.split(face), cv2.cvtColor(face, cv2.COLOR_RGB2GRAY))]
     weight = np.minimum(folds / _SHADED, 1).astype(np.float32)
     around = np.maximum(cv2.GaussianBlur(weight, (0, 0), _SHADES_CELLS), 1e-3)

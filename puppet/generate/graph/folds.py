@@ -25,6 +25,7 @@ class FoldShading(nn.Module):
         self.register_buffer("places", torch.from_numpy(folds.places.astype(np.int64)))
         self.register_buffer("baseline", constant(generator.baseline[folds.places]))
         self.register_buffer("basis", constant(folds.basis))
+        self.register_buffer("most_bright", constant(folds.most_bright[None, None]))
         self.register_buffer("shares", constant(folds.shares[:, None, None]))
         cells = head.positions_px()[rows, columns] - folds.grid.origin_px
         self.register_buffer("cells", constant(cells.transpose(2, 0, 1)[None]))
@@ -43,7 +44,7 @@ class FoldShading(nn.Module):
         """`(3, P)` of a control `(SIZE,)`; `backward` `(1, 2, rows, columns)` px of the head's grid."""
         amounts = (control.index_select(0, self.places) - self.baseline) * (1 / facs.MAX_INTENSITY)
         change = (amounts @ self.basis).reshape(1, 1, *self._shape)
-        most = torch.where(change < 0, reference.MOST_DARK, reference.MOST_BRIGHT)
+        most = torch.where(change < 0, reference.MOST_DARK, self.most_bright)
         change = most * torch.tanh(change / most)
         shown = (self.cells + backward[self._window]) * (1 / self._cell_px)
         shown = F.interpolate(shown, self._fine, mode="bilinear", align_corners=False)
