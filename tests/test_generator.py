@@ -261,6 +261,18 @@ def test_an_upper_lip_rises_as_the_jaw_parts_the_lips_and_rests_while_they_are_s
     assert parted < sealed - 0.1 * gap
 
 
+def test_a_jaw_that_drops_takes_the_lower_lip_along_and_the_chin_less(puppet):
+    """Under the lip less and less; what lies above it goes as the face model says."""
+    anatomy, rig = puppet.generator.anatomy, LandmarkRig.load()
+    moved = anatomy.action_px[anatomy.actions.index("AU26")][:, 1]
+    jaw_cm = rig.action_cm[rig.actions.index("AU26"), :468]
+    whole = -anatomy.fit.scale_px_per_cm * (jaw_cm @ anatomy.fit.rotation.T)[:, 1]
+    for point, share in ((14, 1), (17, 1), (61, 1), (291, 1), (152, 0.6)):
+        assert moved[point] == pytest.approx(share * whole[point], rel=0.03)
+    lip_to_chin = [17, 18, 200, 199, 175, 152]
+    assert np.all(np.diff(moved[lip_to_chin] / whole[lip_to_chin]) < 0.005)
+
+
 def test_lips_open_with_au25_and_are_sealed_without_whatever_the_jaw_does(puppet, tracker):
     wide = _lip_gap(_tracked(tracker, puppet.animate(AU25=5, AU26=4)))
     sealed = _lip_gap(_tracked(tracker, puppet.animate(AU25=0, AU26=3)))
@@ -276,6 +288,25 @@ def test_the_head_turns_the_way_it_is_told(puppet, tracker, action, axis, sign):
     turned = _tracked(tracker, puppet.animate(**{action: 0.3}))
     nose, ears = turned[1] - still[1], turned[[234, 454]].mean(0) - still[[234, 454]].mean(0)
     assert sign * (nose - ears)[axis] > 4
+
+
+@pytest.mark.parametrize("action", [{"pitch_rad": 0.2}, {"pitch_rad": -0.2}, {"yaw_rad": 0.25}, {"roll_rad": 0.25}])
+def test_a_chin_close_to_the_pictures_bottom_goes_with_the_head(portrait, action):
+    """A picture that ends right under the chin: nothing holds it while the head turns."""
+    points = portrait.landmarks_px
+    height = points[152, 1] - points[10, 1]
+    end = int(points[152, 1] + 0.06 * height)
+    tight = Puppet(dataclasses.replace(portrait, rgb=portrait.rgb[:end].copy()))
+    generator = tight.generator
+    chin = generator.anatomy.points_px[152, :2]
+    assert tight.still.shape[0] - chin[1] < 0.1 * generator.anatomy.face_height_px
+    pose = head_pose(facs.control(**action), generator.field)
+    assert generator.field.interpolate.follow(chin[None])[0] > 0.9
+    wanted = pose.move(generator.anatomy.points_px[152])[:2] - chin
+    backward = generator.shown_positions(np.zeros(len(generator.anatomy.actions), np.float32), pose)
+    at = np.round(chin + 0.95 * wanted).astype(int)
+    if at[1] < tight.still.shape[0] - 1:
+        assert backward[at[1], at[0]] == pytest.approx(chin, abs=0.02 * generator.anatomy.face_height_px)
 
 
 def test_a_raised_mouth_corner_rises(puppet, tracker):
