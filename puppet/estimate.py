@@ -2,7 +2,7 @@
 
 The head pose is geometry: the similarity that lays the landmarks of the stiff part of the face on the rig's mean. What
 is left after it goes through a small network (`python -m trainer au`), together with the driver's own face at rest
-once that is known (`puppet.neutral`).
+once that is known (`puppet.neutral`); lids are then also measured against their own height at rest.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import engines
 from puppet import facs
 from puppet.landmarks import STIFF, TRACKED_COUNT
+from puppet.lid_closure import SIDES, lid_closure
 from puppet.neutral import NeutralFace
 from puppet.pose import angles_from_rotation
 from puppet.rig import LandmarkRig
@@ -24,6 +25,7 @@ from puppet.track import Face
 MODEL_PATH = Path(__file__).parent / "models" / "au_regressor.onnx"
 _TO_RIG = np.array([1.0, -1.0, -1.0])
 _GAZE = [facs.INDEX[name] for name in facs.GAZE_NAMES]
+_LIDS = [facs.INDEX[f"AU45_{side}"] for side in SIDES]
 _HEAD = [facs.INDEX[name] for name in facs.HEAD_NAMES]
 _FULL_CONFIDENCE_CM, _NO_CONFIDENCE_CM = 0.35, 1.2  # misfit of the stiff landmarks to the rig's mean
 _EYE_CORNERS = ((33, 133), (263, 362))  # the person's right eye, left eye
@@ -129,7 +131,22 @@ class AuEstimator:
         intensities = np.clip(out["intensities"], 0, facs.MAX_INTENSITY)
         if self._learn_neutral:
             self.neutral.observe(landmarks_cm, intensities[0], head_rad)
-        return intensities.mean(0) * _RESPONSE, out["gaze_rad"][1]
+        read = intensities.mean(0)
+        if neutral is not None:
+            read = with_lids(read, landmarks_cm, neutral)
+        return read * _RESPONSE, out["gaze_rad"][1]
+
+
+def with_lids(intensities: np.ndarray, landmarks_cm: np.ndarray, neutral_cm: np.ndarray) -> np.ndarray:
+    """Intensities `(..., INTENSITY_COUNT)` with AU45 as the mean of what was read and how far lids have come down.
+
+    Of aligned landmarks `(..., 478, 3)` and the person's own at rest. Either errs in its own way: the regressor on eyes
+    unlike those that it knows, heights with what squints and looks down (`trainer/log/2026-11-25-half-closed-eyes.md`).
+    """
+    out = intensities.copy()
+    closed = facs.MAX_INTENSITY * lid_closure(landmarks_cm, neutral_cm)
+    out[..., _LIDS] = (out[..., _LIDS] + closed) / 2
+    return out
 
 
 @dataclass(frozen=True)

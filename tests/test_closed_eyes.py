@@ -8,6 +8,7 @@ from puppet import facs
 from puppet.gallery import demo_portrait
 from puppet.generate.anatomy import LIDS
 from puppet.landmarks import FACE_COUNT
+from puppet.lid_closure import SEEN_WHEN_SHUT, lid_closure
 
 pytest.importorskip("webdataset")
 
@@ -17,7 +18,7 @@ from trainer.example_maker import ExampleMaker
 from trainer.face_sources import TrackedStill
 from trainer.faces_folder import FaceFile
 from trainer.texture_pairs import follow, moved_landmarks, still_pose
-from trainer.tracked_lids import SEEN_WHEN_SHUT, closure, lowered
+from trainer.tracked_lids import lowered
 
 LID_COLUMNS = list(facs.columns_of("AU45"))
 
@@ -76,8 +77,8 @@ def test_a_slit_that_the_tracker_leaves_is_a_shut_eye(awake):
     """As high as a fifth of the open eye; halfway down to it is half closed, and who opens wider closes nothing."""
     for seen, closed in ((1.1, 0), (1, 0), (0.6, 0.5), (SEEN_WHEN_SHUT, 1), (0.1, 1)):
         points = _narrowed(awake.landmarks_px, seen)
-        found = closure(points, awake.landmarks_px)
-        assert found == pytest.approx({"R": closed, "L": closed}, abs=0.01)
+        found = lid_closure(points, awake.landmarks_px)
+        assert found == pytest.approx(closed, abs=0.01)
         real = lowered(points, awake.landmarks_px, found)
         wanted = _narrowed(awake.landmarks_px, min(1 - closed, seen) if seen <= 1 else seen)
         np.testing.assert_allclose(real, wanted, atol=0.05)
@@ -87,7 +88,7 @@ def test_each_eye_closes_by_itself(awake):
     winking = awake.landmarks_px.copy()
     upper, lower = map(list, LIDS["L"])
     winking[upper] = winking[lower]
-    assert closure(winking, awake.landmarks_px) == pytest.approx({"R": 0, "L": 1})
+    assert lid_closure(winking, awake.landmarks_px) == pytest.approx([0, 1])
 
 
 def test_a_half_closed_eye_is_an_example_of_half_closed_lids(maker, awake):

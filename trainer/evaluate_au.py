@@ -25,7 +25,7 @@ from rich.table import Table
 
 import engines
 from puppet import facs
-from puppet.estimate import MODEL_PATH
+from puppet.estimate import MODEL_PATH, with_lids
 from puppet.neutral import NeutralFace
 from puppet.pose import angles_from_rotation
 from puppet.rig import LandmarkRig
@@ -132,9 +132,12 @@ def run(engine: engines.Engine, samples: Samples) -> tuple[np.ndarray, np.ndarra
 
 
 def as_used(engine: engines.Engine, samples: Samples) -> np.ndarray:
-    """Intensities as the program takes them, the mean of the estimates without and with the neutral, before the factors
-    of `puppet.estimate`, which correlations hardly see."""
-    return (run(engine, samples.without_neutral())[0] + run(engine, samples)[0]) / 2
+    """Intensities as the program takes them, the mean of the estimates without and with the neutral and lids measured
+    against it where there is one, before the factors of `puppet.estimate`, which correlations hardly see."""
+    read = (run(engine, samples.without_neutral())[0] + run(engine, samples)[0]) / 2
+    known = np.isfinite(samples.neutral_cm).all((1, 2))
+    read[known] = with_lids(read[known], samples.landmarks_cm[known], samples.neutral_cm[known])
+    return read
 
 
 def winks(estimated: np.ndarray, true: np.ndarray) -> dict[str, float]:
@@ -193,7 +196,7 @@ def streamed(engine: engines.Engine, samples: Samples) -> np.ndarray:
         if neutral.landmarks_cm is not None:
             with_neutral[i] = neutral.landmarks_cm
         neutral.observe(landmarks, intensities, head)
-    return (alone + run(engine, replace(samples, neutral_cm=with_neutral))[0]) / 2
+    return as_used(engine, replace(samples, neutral_cm=with_neutral))
 
 
 def _pose_error(video: Clip, seen: np.ndarray, head_rad: np.ndarray) -> list[float]:

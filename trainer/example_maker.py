@@ -10,7 +10,6 @@ import numpy as np
 
 from puppet import facs
 from puppet.errors import PuppetError
-from puppet.generate.anatomy import LIDS
 from puppet.generate.mouth import MouthPictures
 from puppet.generate.region import PACKAGED, REGION_OF
 from puppet.landmarks import STIFF
@@ -96,7 +95,7 @@ class ExampleMaker:
                 generator = self.tools.generator(awake.rgb, awake.landmarks_px)
                 generator.set_baseline(awake_control(read))
                 by_actions = n % _BY_ACTIONS > 0
-                shut = lowered(still.landmarks_px, awake.landmarks_px, dict.fromkeys(LIDS, 1.0))
+                shut = lowered(still.landmarks_px, awake.landmarks_px, np.ones(2))
                 made = follow(generator, still.rgb, shut, shut_control(read), self.tools, by_actions=by_actions)
                 made = {slit: sample for slit, sample in made.items() if REGION_OF[slit] == "eye"}
                 if made:

@@ -1,7 +1,7 @@
-"""Where lids really are: the tracker sees a slit where an eye is shut, as high as a fifth of the open eye.
+"""Landmarks of faces whose lids come down, with the lids where they really are.
 
-Examples whose lids stood as it says taught a network that a slit is a shut eye, so that it shut eyes which, driven by
-AU45, stood a third open.
+Examples whose lids stood as the tracker says taught a network that a slit is a shut eye, so that it shut eyes which,
+driven by AU45, stood a third open.
 """
 
 from __future__ import annotations
@@ -9,29 +9,19 @@ from __future__ import annotations
 import numpy as np
 
 from puppet.generate.anatomy import LIDS
-
-SEEN_WHEN_SHUT = 0.2  # of an open eye's height
-
-
-def closure(landmarks_px: np.ndarray, awake_px: np.ndarray) -> dict[str, float]:
-    """By side, what share of an eye is really closed, 0-1: landmarks `(478, 3)` against the person's open eyes."""
-    left = {side: _height(landmarks_px, side) / max(_height(awake_px, side), 1e-3) for side in LIDS}
-    return {side: float(np.clip((1 - share) / (1 - SEEN_WHEN_SHUT), 0, 1)) for side, share in left.items()}
+from puppet.lid_closure import SIDES, lid_heights
 
 
-def lowered(landmarks_px: np.ndarray, awake_px: np.ndarray, closed: dict[str, float]) -> np.ndarray:
-    """The landmarks `(478, 3)` with upper lids so far down that this share of each eye is closed."""
+def lowered(landmarks_px: np.ndarray, awake_px: np.ndarray, closed: np.ndarray) -> np.ndarray:
+    """The landmarks `(478, 3)` with upper lids so far down that the share `closed` `(2,)` of each eye is closed.
+
+    `closed` is of the right and left eye, as `puppet.lid_closure` says it; `awake_px` `(478, 3)` has open eyes. An eye
+    of which nothing is closed stays as it is.
+    """
     out = landmarks_px.copy()
-    for side, (upper, lower) in LIDS.items():
-        seen, wanted = _height(landmarks_px, side), (1 - closed[side]) * _height(awake_px, side)
-        share = min(1.0, wanted / max(seen, 1e-3)) if closed[side] > 0 else 1.0  # opened wide it may stay
-        below = landmarks_px[list(lower)]
-        out[list(upper)] = below + (landmarks_px[list(upper)] - below) * np.float32(share)
+    seen, wanted = lid_heights(landmarks_px), (1 - closed) * lid_heights(awake_px)
+    shares = np.where(closed > 0, np.minimum(wanted / np.maximum(seen, 1e-3), 1), 1)
+    for side, share in zip(SIDES, shares, strict=True):
+        upper, lower = (list(lid) for lid in LIDS[side])
+        out[upper] = landmarks_px[lower] + (landmarks_px[upper] - landmarks_px[lower]) * np.float32(share)
     return out
-
-
-def _height(landmarks_px: np.ndarray, side: str) -> float:
-    """Of the eye's middle, in widths of the eye."""
-    upper, lower = LIDS[side]
-    high = np.linalg.norm(landmarks_px[list(lower[3:6]), :2] - landmarks_px[list(upper[3:6]), :2], axis=1).mean()
-    return float(high / max(np.linalg.norm(landmarks_px[upper[-1], :2] - landmarks_px[upper[0], :2]), 1e-3))
