@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from puppet import facs
-from puppet.estimate import AuEstimator, align
+from puppet.estimate import AuEstimator, align, with_lids
 from puppet.landmarks import LEFT_IRIS, RIGHT_IRIS
 from puppet.pose import rotation_from_angles
 from puppet.rig import LandmarkRig
@@ -75,6 +75,29 @@ def test_brows_come_down_and_lips_part_as_far_as_those_of_people_and_nothing_els
     factor[[facs.INDEX[name] for name in ("AU04_L", "AU04_R")]], factor[facs.INDEX["AU25"]] = 2, 1.2
     np.testing.assert_allclose(shown, np.clip(said * factor, said, np.maximum(said, 5)), rtol=1e-4, atol=1e-5)
     assert shown[facs.INDEX["AU25"]] > 0.5
+
+
+def test_lids_count_half_by_how_far_they_came_down(rig):
+    """Each by itself, against the person's own at rest; nothing else is touched, and nothing without a neutral."""
+    rest = rig.mean_cm[:478].astype(np.float32)
+    winking = face(rig, AU45_L=1.0)
+    landmarks = align(winking.landmarks_px, rig.mean_cm[:478].astype(np.float64)).landmarks_cm.astype(np.float32)
+    read = np.full((2, facs.INTENSITY_COUNT), 1.0, np.float32)
+    out = with_lids(read, np.stack([landmarks, rest]), np.stack([rest, rest]))
+    left, right = facs.INDEX["AU45_L"], facs.INDEX["AU45_R"]
+    assert out[:, left] == pytest.approx([3.0, 0.5], abs=0.15)
+    assert out[:, right] == pytest.approx([0.5, 0.5], abs=0.05)
+    others = np.setdiff1d(np.arange(facs.INTENSITY_COUNT), [left, right])
+    np.testing.assert_array_equal(out[:, others], read[:, others])
+    np.testing.assert_array_equal(read, 1)
+
+    alone = AuEstimator(engine="onnxruntime", learn_neutral=False)
+    known = AuEstimator(engine="onnxruntime", learn_neutral=False)
+    known.neutral.set(rest)
+    control = alone.estimate(winking).control
+    alone.neutral.set(rest)
+    assert alone.estimate(winking).control[left] == known.estimate(winking).control[left] != control[left]
+    alone.close(), known.close()
 
 
 def test_winks_are_told_apart(rig, estimator):
