@@ -20,7 +20,8 @@ RIGHT_UPPER_LID = (33, 246, 161, 160, 159, 158, 157, 173, 133)
 RIGHT_LOWER_LID = (33, 7, 163, 144, 145, 153, 154, 155, 133)
 LEFT_UPPER_LID = (263, 466, 388, 387, 386, 385, 384, 398, 362)
 LEFT_LOWER_LID = (263, 249, 390, 373, 374, 380, 381, 382, 362)
-"""Outer corner to inner corner, both corners included."""
+LIDS = {"R": (RIGHT_UPPER_LID, RIGHT_LOWER_LID), "L": (LEFT_UPPER_LID, LEFT_LOWER_LID)}
+"""Outer corner to inner corner, both corners included; by the person's side upper and lower."""
 
 RIGHT_BROW = (70, 63, 105, 66, 107, 46, 53, 52, 65, 55)
 LEFT_BROW = (300, 293, 334, 296, 336, 276, 283, 282, 295, 285)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from puppet.landmarks import LEFT_LOWER_LID, LEFT_UPPER_LID, RIGHT_LOWER_LID, RIGHT_UPPER_LID
+from puppet.landmarks import LIDS
 
 SIDES = "RL"
 SEEN_WHEN_SHUT = 0.2
 """Of an open eye's height."""
-_LIDS = {"R": (RIGHT_UPPER_LID, RIGHT_LOWER_LID), "L": (LEFT_UPPER_LID, LEFT_LOWER_LID)}
 _MIDDLE = slice(3, 6)
 
 
@@ -30,7 +29,7 @@ def lid_heights(landmarks: np.ndarray) -> np.ndarray:
     points = np.asarray(landmarks)[..., :2]
     heights = []
     for side in SIDES:
-        upper, lower = (points[..., list(lid), :] for lid in _LIDS[side])
+        upper, lower = (points[..., list(lid), :] for lid in LIDS[side])
         high = np.linalg.norm(lower[..., _MIDDLE, :] - upper[..., _MIDDLE, :], axis=-1).mean(-1)
         wide = np.linalg.norm(upper[..., -1, :] - upper[..., 0, :], axis=-1)
         heights.append(high / np.maximum(wide, 1e-3))

@@ -6,8 +6,7 @@ import pytest
 
 from puppet import facs
 from puppet.gallery import demo_portrait
-from puppet.generate.anatomy import LIDS
-from puppet.landmarks import FACE_COUNT
+from puppet.landmarks import FACE_COUNT, LIDS
 from puppet.lid_closure import SEEN_WHEN_SHUT, lid_closure
 
 pytest.importorskip("webdataset")

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from puppet import facs
-from puppet.generate.anatomy import LID_SKIN, LIDS
+from puppet.generate.anatomy import LID_SKIN
 from puppet.generate.mouth import skin_colour
-from puppet.landmarks import LEFT_IRIS, RIGHT_IRIS
+from puppet.landmarks import LEFT_IRIS, LIDS, RIGHT_IRIS
 from trainer.face_sources import TrackedStill
 
 CLOSED, WIDE = 0.12, (0.24, 0.45)  # height by width of eyes that are shut, and of those that may be lent

@@ -34,7 +34,7 @@ from puppet.easing import minimum_jerk
 from puppet.errors import InputError, PuppetError
 from puppet.generate.motion import head_pose
 from puppet.input_file import pictures_in
-from puppet.landmarks import LEFT_LOWER_LID, LEFT_UPPER_LID, RIGHT_LOWER_LID, RIGHT_UPPER_LID
+from puppet.landmarks import LIDS
 from puppet.openface import TrackWriter, read_track
 from puppet.picture import SUFFIXES
 from puppet.puppet import Puppet
@@ -159,7 +159,7 @@ def _eyes(puppet: Puppet, tracker: FaceTracker, control: np.ndarray) -> tuple[fl
     if face is None:
         return area, None
     points, shares = face.landmarks_px[:, :2], []
-    for upper, lower in ((RIGHT_UPPER_LID, RIGHT_LOWER_LID), (LEFT_UPPER_LID, LEFT_LOWER_LID)):
+    for upper, lower in LIDS.values():
         height = np.linalg.norm(points[list(upper[2:7])] - points[list(lower[2:7])], axis=1).mean()
         shares.append(height / np.linalg.norm(points[upper[0]] - points[upper[-1]]))
     return area, float(np.mean(shares))

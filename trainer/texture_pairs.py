@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import lsq_linear
 
 from puppet import facs
-from puppet.generate.anatomy import LIDS, Anatomy, read_anatomy
+from puppet.generate.anatomy import Anatomy, read_anatomy
 from puppet.generate.canvas import frame_portrait
 from puppet.generate.folds import FoldMaps
 from puppet.generate.generator import Generator
@@ -24,7 +24,7 @@ from puppet.generate.motion import HeadPose
 from puppet.generate.mouth import MouthPictures
 from puppet.generate.region import ACTION_COUNT, PACKAGED, SHAPES, SLITS, action_input, cut, sample
 from puppet.generate.texture import MotionPicture
-from puppet.landmarks import FACE_COUNT, LEFT_IRIS, LIPS, OVAL, RIGHT_IRIS, STIFF
+from puppet.landmarks import FACE_COUNT, LEFT_IRIS, LIDS, LIPS, OVAL, RIGHT_IRIS, STIFF
 from puppet.lid_closure import SIDES, lid_closure
 from puppet.portrait import Portrait
 from puppet.rig import LandmarkRig

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from puppet.generate.anatomy import LIDS
+from puppet.landmarks import LIDS
 from puppet.lid_closure import SIDES, lid_heights
 
 

@@ -14,19 +14,15 @@ import numpy as np
 from puppet import facs
 from puppet.landmarks import (
     FACE_COUNT,
-    LEFT_LOWER_LID,
-    LEFT_UPPER_LID,
+    LIDS,
     LOWER_INNER_LIP,
     LOWER_OUTER_LIP,
     OVAL,
-    RIGHT_LOWER_LID,
-    RIGHT_UPPER_LID,
     UPPER_INNER_LIP,
     UPPER_OUTER_LIP,
 )
 from puppet.rig import LandmarkRig, RigFit
 
-LIDS = {"R": (RIGHT_UPPER_LID, RIGHT_LOWER_LID), "L": (LEFT_UPPER_LID, LEFT_LOWER_LID)}
 LID_SKIN = {
     "R": (
         247, 30, 29, 27, 28, 56, 190, 130, 25, 110, 24, 23, 22, 26, 112, 243, 226, 113, 225, 224, 223, 222, 221, 189,

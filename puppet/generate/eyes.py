@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 
 from puppet import facs
-from puppet.generate.anatomy import LIDS, Anatomy
+from puppet.generate.anatomy import Anatomy
 from puppet.generate.canvas import Canvas
 from puppet.generate.layers import cut_out, mix, split_alpha
 from puppet.generate.motion import HeadPose
 from puppet.generate.slit import Opening, SlitMotion
 from puppet.generate.texture import Patch
-from puppet.landmarks import LEFT_IRIS, RIGHT_IRIS
+from puppet.landmarks import LEFT_IRIS, LIDS, RIGHT_IRIS
 
 EYEBALL_RADIUS = 0.42  # of the eye's width
 LASH_STRENGTH, LASH_THICKNESS, _LASH_DARKER = 0.8, 0.04, 0.7

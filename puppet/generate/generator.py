@@ -16,7 +16,6 @@ from puppet import facs
 from puppet.composite import blend, into_still
 from puppet.generate.anatomy import (
     LID_SKIN,
-    LIDS,
     LIP_CORNERS,
     LOWER_LIP,
     UPPER_LIP,
@@ -35,7 +34,7 @@ from puppet.generate.motion import HeadPose, cell_positions, head_displacement, 
 from puppet.generate.mouth import MouthInterior, MouthPictures
 from puppet.generate.slit import Opening, Slit, SlitMotion, build_slit, open_slit
 from puppet.generate.texture import MotionPicture, Patch, TextureModel, TextureStep
-from puppet.landmarks import LOWER_INNER_LIP, UPPER_INNER_LIP
+from puppet.landmarks import LIDS, LOWER_INNER_LIP, UPPER_INNER_LIP
 from puppet.rig import LandmarkRig
 
 _LASHES = 0.05  # of the eye's width: the strip under the upper lid's edge that goes with the lid

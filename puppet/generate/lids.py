@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from puppet import facs
-from puppet.generate.anatomy import LIDS, Anatomy
+from puppet.generate.anatomy import Anatomy
+from puppet.landmarks import LIDS
 
 
 class Lids:

@@ -21,6 +21,7 @@ from puppet.generate.layers import in_colours, mix, split_alpha
 from puppet.generate.motion import HeadPose
 from puppet.generate.own_mouth import OwnLook, read_own_mouth
 from puppet.generate.slit import Opening
+from puppet.landmarks import LIDS
 from puppet.rig import LandmarkRig
 from puppet.tensors import BYTES, REAL, Layout, read_tensors
 
@@ -232,9 +233,7 @@ def mouth_light(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
     `points` `(N, 2 or more)` px are the face's landmarks in the picture `(H, W, 3)` uint8.
     """
     mask = np.zeros(rgb.shape[:2], np.uint8)
-    from puppet.landmarks import LEFT_LOWER_LID, LEFT_UPPER_LID, RIGHT_LOWER_LID, RIGHT_UPPER_LID
-
-    for upper, lower in ((RIGHT_UPPER_LID, RIGHT_LOWER_LID), (LEFT_UPPER_LID, LEFT_LOWER_LID)):
+    for upper, lower in LIDS.values():
         outline = np.concatenate([points[list(upper), :2], points[list(lower)[::-1], :2]])
         cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], 1)
     eyes = rgb[mask > 0].astype(np.float32)

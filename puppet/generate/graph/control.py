@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from puppet import facs
 from puppet.generate import lips
-from puppet.generate.anatomy import EXTRA_ACTIONS, LIDS
+from puppet.generate.anatomy import EXTRA_ACTIONS
 from puppet.generate.generator import Generator
 from puppet.generate.graph.sampling import constant, unit
 from puppet.generate.lids import lid_openings
+from puppet.landmarks import LIDS
 
 _IMAGE_AXES = ((1.0, -1.0, -1.0), (-1.0, 1.0, 1.0), (-1.0, 1.0, 1.0))
 """Signs of a rotation's entries when both its sides change from the head's axes to the image's."""
