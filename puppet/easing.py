@@ -1,4 +1,4 @@
-"""Shapes of natural movement over time."""
+"""Smooth steps, and shapes of natural movement over time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import numpy as np
 BLINK_CLOSE_S, BLINK_HOLD_S, BLINK_OPEN_S = 0.09, 0.04, 0.17
 BLINK_S = BLINK_CLOSE_S + BLINK_HOLD_S + BLINK_OPEN_S
 """A spontaneous blink closes faster than it opens (VanderWerf et al. 2003)."""
+
+
+def smooth_step(values: np.ndarray | float, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+    """0 below `low`, 1 above `high`, between them level at both ends."""
+    t = np.clip((np.asarray(values) - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
 
 
 def minimum_jerk(progress: np.ndarray | float) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 import engines
 from puppet import facs
 from puppet.landmarks import STIFF, TRACKED_COUNT
-from puppet.lid_closure import SIDES, lid_closure
+from puppet.lid_closure import AU45, lid_closure
 from puppet.neutral import NeutralFace
 from puppet.pose import angles_from_rotation
 from puppet.rig import LandmarkRig
@@ -25,7 +25,6 @@ from puppet.track import Face
 MODEL_PATH = Path(__file__).parent / "models" / "au_regressor.onnx"
 _TO_RIG = np.array([1.0, -1.0, -1.0])
 _GAZE = [facs.INDEX[name] for name in facs.GAZE_NAMES]
-_LIDS = [facs.INDEX[f"AU45_{side}"] for side in SIDES]
 _HEAD = [facs.INDEX[name] for name in facs.HEAD_NAMES]
 _FULL_CONFIDENCE_CM, _NO_CONFIDENCE_CM = 0.35, 1.2  # misfit of the stiff landmarks to the rig's mean
 _EYE_CORNERS = ((33, 133), (263, 362))  # the person's right eye, left eye
@@ -140,12 +139,13 @@ class AuEstimator:
 def with_lids(intensities: np.ndarray, landmarks_cm: np.ndarray, neutral_cm: np.ndarray) -> np.ndarray:
     """Intensities `(..., INTENSITY_COUNT)` with AU45 as the mean of what was read and how far lids have come down.
 
-    Of aligned landmarks `(..., 478, 3)` and the person's own at rest. Either errs in its own way: the regressor on eyes
-    unlike those that it knows, heights with what squints and looks down (`trainer/log/2026-11-25-half-closed-eyes.md`).
+    `landmarks_cm` and `neutral_cm` `(..., 478, 3)` are aligned, the second the person's own at rest. Either errs in its
+    own way: the regressor on eyes unlike those that it knows, heights with what squints and looks down
+    (`trainer/log/2026-11-25-half-closed-eyes.md`).
     """
     out = intensities.copy()
     closed = facs.MAX_INTENSITY * lid_closure(landmarks_cm, neutral_cm)
-    out[..., _LIDS] = (out[..., _LIDS] + closed) / 2
+    out[..., AU45] = (out[..., AU45] + closed) / 2
     return out
 
 

@@ -7,7 +7,7 @@ import pytest
 from puppet import facs
 from puppet.gallery import demo_portrait
 from puppet.landmarks import FACE_COUNT, LIDS
-from puppet.lid_closure import SEEN_WHEN_SHUT, lid_closure
+from puppet.lid_closure import AU45, SEEN_WHEN_SHUT, lid_closure
 
 pytest.importorskip("webdataset")
 
@@ -19,7 +19,7 @@ from trainer.faces_folder import FaceFile
 from trainer.texture_pairs import follow, moved_landmarks, still_pose
 from trainer.tracked_lids import lowered
 
-LID_COLUMNS = list(facs.columns_of("AU45"))
+LID_COLUMNS = AU45
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_each_eye_closes_by_itself(awake):
     winking = awake.landmarks_px.copy()
     upper, lower = map(list, LIDS["L"])
     winking[upper] = winking[lower]
-    assert lid_closure(winking, awake.landmarks_px) == pytest.approx([0, 1])
+    assert lid_closure(winking, awake.landmarks_px) == pytest.approx([1, 0])
 
 
 def test_a_half_closed_eye_is_an_example_of_half_closed_lids(maker, awake):

@@ -17,6 +17,7 @@ from puppet import facs
 from puppet.generate.anatomy import LID_SKIN
 from puppet.generate.mouth import skin_colour
 from puppet.landmarks import LEFT_IRIS, LIDS, RIGHT_IRIS
+from puppet.lid_closure import AU45
 from trainer.face_sources import TrackedStill
 
 CLOSED, WIDE = 0.12, (0.24, 0.45)  # height by width of eyes that are shut, and of those that may be lent
@@ -42,14 +43,14 @@ def awaken(still: TrackedStill, donor: TrackedStill) -> TrackedStill:
 def shut_control(control: np.ndarray) -> np.ndarray:
     """A reading `(SIZE,)` with both eyes shut: from one picture the regressor reads shut eyes low."""
     out = control.copy()
-    out[list(facs.columns_of("AU45"))] = facs.MAX_INTENSITY
+    out[AU45] = facs.MAX_INTENSITY
     return out
 
 
 def awake_control(control: np.ndarray) -> np.ndarray:
     """A reading `(SIZE,)` with both eyes open."""
     out = control.copy()
-    out[list(facs.columns_of("AU45"))] = 0
+    out[AU45] = 0
     return out
 
 

@@ -134,7 +134,12 @@ def run(engine: engines.Engine, samples: Samples) -> tuple[np.ndarray, np.ndarra
 def as_used(engine: engines.Engine, samples: Samples) -> np.ndarray:
     """Intensities as the program takes them, the mean of the estimates without and with the neutral and lids measured
     against it where there is one, before the factors of `puppet.estimate`, which correlations hardly see."""
-    read = (run(engine, samples.without_neutral())[0] + run(engine, samples)[0]) / 2
+    return _taken(engine, samples, run(engine, samples.without_neutral())[0])
+
+
+def _taken(engine: engines.Engine, samples: Samples, alone: np.ndarray) -> np.ndarray:
+    """The same where the estimates without the neutral `(N, INTENSITY_COUNT)` are known."""
+    read = (alone + run(engine, samples)[0]) / 2
     known = np.isfinite(samples.neutral_cm).all((1, 2))
     read[known] = with_lids(read[known], samples.landmarks_cm[known], samples.neutral_cm[known])
     return read
@@ -196,7 +201,7 @@ def streamed(engine: engines.Engine, samples: Samples) -> np.ndarray:
         if neutral.landmarks_cm is not None:
             with_neutral[i] = neutral.landmarks_cm
         neutral.observe(landmarks, intensities, head)
-    return as_used(engine, replace(samples, neutral_cm=with_neutral))
+    return _taken(engine, replace(samples, neutral_cm=with_neutral), alone)
 
 
 def _pose_error(video: Clip, seen: np.ndarray, head_rad: np.ndarray) -> list[float]:

@@ -32,7 +32,6 @@ from puppet.generate.mouth import MouthPictures
 from puppet.generate.painter import MODELS, TextureNetworks
 from puppet.generate.region import EYE_SHAPE, MOUTH_SHAPE, PACKAGED, RegionCrop, cut, sample
 from puppet.generate.texture import MotionPicture
-from puppet.lid_closure import lid_closure
 from puppet.rig import LandmarkRig
 from puppet.smooth import Smoother
 from puppet.track import FaceTracker
@@ -49,7 +48,7 @@ from trainer.judges import (
 )
 from trainer.readings import ActionReader, actions_of
 from trainer.texture_pairs import Toolbox, iris_gaze, resting, solve_motion
-from trainer.tracked_lids import lowered
+from trainer.tracked_lids import as_they_are
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +111,7 @@ class _Stage:
         control = actions.copy()
         lips = facs.INDEX["AU25"]
         control[lips] += self.generator.baseline[lips] - self._own[lips]
-        own = self.generator.canvas.landmarks_px
-        landmarks_px = lowered(landmarks_px, own, lid_closure(landmarks_px, own))
+        landmarks_px, _ = as_they_are(landmarks_px, self.generator.canvas.landmarks_px)
         weights, pose = solve_motion(self.generator, landmarks_px, self._tools.rig)
         gaze = iris_gaze(self.generator, landmarks_px, pose)
         control[[facs.INDEX[name] for name in facs.GAZE_NAMES]] = gaze

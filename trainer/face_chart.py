@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 
+from puppet.easing import smooth_step
 from puppet.landmarks import FACE_COUNT
 from puppet.rig import LandmarkRig
 
@@ -63,8 +64,8 @@ class FaceChart:
         planes = np.zeros((len(values), *self.skin.shape), np.float32)
         planes[:, self.skin] = values
         face = self._at != _OFF_CHART
-        inside = np.clip((_distance(face & face[:, ::-1]) - 1) / _OUTLINE_FADE_PX, 0, 1)
-        fade = np.clip((_distance(self.skin) - 1) / _FADE_PX, 0, 1) * inside * inside * (3 - 2 * inside)
+        inside = smooth_step(_distance(face & face[:, ::-1]) - 1, 0, _OUTLINE_FADE_PX)
+        fade = np.clip((_distance(self.skin) - 1) / _FADE_PX, 0, 1) * inside
         return np.stack([cv2.GaussianBlur(plane, (0, 0), _GRAIN_PX) * fade for plane in planes])
 
     def spread(self, values: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from puppet import facs
+from puppet.easing import smooth_step
 from puppet.generate.anatomy import weights_of
 from puppet.generate.generator import Generator
 from puppet.generate.mouth import mouth_light
@@ -227,8 +228,8 @@ def _look(plane: _Plane, tooth_red: float, lip_red: float, level: float) -> Look
     """What is believed of a plane, by the clip's redness of teeth and lips and lightness of teeth."""
     white = np.ones(plane.red.shape, np.float32)
     if lip_red - tooth_red > _LEAST_LIP_RED:
-        white = _step((lip_red - plane.red) / (lip_red - tooth_red), 0.3, 0.6)
-    bright = _step(plane.light / max(level, 1.0), 0.5, 0.75)
+        white = smooth_step((lip_red - plane.red) / (lip_red - tooth_red), 0.3, 0.6)
+    bright = smooth_step(plane.light / max(level, 1.0), 0.5, 0.75)
     # What is neither white nor dark is lip, gum or tongue.
     seen = cv2.GaussianBlur(plane.within.astype(np.float32), (0, 0), 1.5) * plane.within * np.maximum(white, 1 - bright)
     return Look(plane.rgb, plane.shade, seen.astype(np.float32), (white * bright).astype(np.float32))
@@ -295,8 +296,3 @@ def _filled(at: np.ndarray, upper: tuple[int, ...], lower: tuple[int, ...], size
 def _disc(radius: float) -> np.ndarray:
     side = 2 * max(1, round(radius)) + 1
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-
-
-def _step(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    t = np.clip((values - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from puppet.easing import smooth_step
 from puppet.generate.region import ACTION_COUNT, ACTION_NAMES, RegionShape
 from trainer.texture_params import TextureParams
 
@@ -198,8 +199,7 @@ def gradient_penalty(critic: Critic, real: Tensor, painted: Tensor, rng: torch.G
 def _border_fade(shape: RegionShape) -> Tensor:
     ramps = []
     for n in shape.seen_size:
-        t = np.clip(np.minimum(np.arange(n), np.arange(n)[::-1]) / _FADE_PX, 0, 1)
-        ramps.append(t * t * (3 - 2 * t))
+        ramps.append(smooth_step(np.minimum(np.arange(n), np.arange(n)[::-1]), 0, _FADE_PX))
     return torch.from_numpy(np.outer(*ramps).astype(np.float32))[None, None]
 
 

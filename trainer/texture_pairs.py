@@ -25,11 +25,11 @@ from puppet.generate.mouth import MouthPictures
 from puppet.generate.region import ACTION_COUNT, PACKAGED, SHAPES, SLITS, action_input, cut, sample
 from puppet.generate.texture import MotionPicture
 from puppet.landmarks import FACE_COUNT, LEFT_IRIS, LIDS, LIPS, OVAL, RIGHT_IRIS, STIFF
-from puppet.lid_closure import SIDES, lid_closure
+from puppet.lid_closure import AU45
 from puppet.portrait import Portrait
 from puppet.rig import LandmarkRig
 from trainer.texture_shards import WayBack
-from trainer.tracked_lids import lowered
+from trainer.tracked_lids import as_they_are
 
 _RIDGE = 0.02  # of the mean squared action length: keeps actions that cancel each other small
 _RIDGE_SHARES = {"AU26": 0.1, "upper_gap": 20.0, "lower_gap": 20.0, "seal": 20.0}
@@ -129,14 +129,12 @@ def follow(
     solved from the landmarks do, with lids where they really are. `rest` is `resting(generator)` where the caller has
     it. `is_relit` takes the light of another picture off the answer, colour by colour.
     """
-    own = generator.canvas.landmarks_px
-    closed = lid_closure(landmarks_px, own)
-    landmarks_px = lowered(landmarks_px, own, closed)
+    landmarks_px, closed = as_they_are(landmarks_px, generator.canvas.landmarks_px)
     weights, pose = solve_motion(generator, landmarks_px, tools.rig)
     gaze = iris_gaze(generator, landmarks_px, pose)
     seen = control.copy()
     if not by_actions:
-        seen[[facs.INDEX[f"AU45_{side}"] for side in SIDES]] = facs.MAX_INTENSITY * closed
+        seen[AU45] = facs.MAX_INTENSITY * closed
     seen[[facs.INDEX[name] for name in facs.GAZE_NAMES]] = gaze
     seen = facs.clip(seen)
     if by_actions:

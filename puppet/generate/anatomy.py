@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from puppet import facs
+from puppet.easing import smooth_step
 from puppet.landmarks import (
     FACE_COUNT,
     LIDS,
@@ -130,8 +131,7 @@ def _moved_by_jaw(points: np.ndarray) -> np.ndarray:
     """`(468,)` share of the rig's jaw drop: 1 down to the lower lip, less from there to the chin and along the jaw."""
     down = _mouth_down(points)
     height, lip, chin = points[:, :2] @ down, points[_LOWER_LIP_EDGE, :2] @ down, points[_CHIN, :2] @ down
-    below = np.clip((height - lip) / max(chin - lip, 1.0), 0, 1)
-    return 1 - (1 - _JAW_MOVES_CHIN) * below * below * (3 - 2 * below)
+    return 1 - (1 - _JAW_MOVES_CHIN) * smooth_step(height, lip, max(chin, lip + 1))
 
 
 def _close_lids(action: np.ndarray, points: np.ndarray, side: str) -> None:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 import engines
+from puppet.easing import smooth_step
 from puppet.errors import InputError
 from puppet.generate.layers import split_alpha
 from puppet.generate.region import PACKAGED, SHAPES, SLITS, RegionCrop, RegionShape, action_input, cut, lay_back
@@ -113,11 +114,11 @@ class Memory:
                 amounts.append(0.0)
             elif region == "eye":
                 covered = 1 - float(crop.mask.sum()) / max(float(rest.mask.sum()), 1.0)
-                amounts.append(_ramp(covered, *CLOSING_EYE))
+                amounts.append(smooth_step(covered, *CLOSING_EYE))
             elif region == "face":
-                amounts.append(_ramp(float(cv2.absdiff(crop.rgb, rest.rgb).mean()), *MOVING_FACE))
+                amounts.append(smooth_step(float(cv2.absdiff(crop.rgb, rest.rgb).mean()), *MOVING_FACE))
             else:
-                amounts.append(_ramp(float(crop.mask.sum()), *OPENING_MOUTH_PX))
+                amounts.append(smooth_step(float(crop.mask.sum()), *OPENING_MOUTH_PX))
         return amounts
 
 
@@ -163,12 +164,6 @@ class PortraitPainter:
         features = {name: memory.features[name] for name in _FEATURES}
         out = self._networks[region].run({"moved": moved, "actions": actions, **features})
         return out["change"], out["attention"]
-
-
-def _ramp(value: float, low: float, high: float) -> float:
-    """0 below `low`, 1 above `high`, smooth between."""
-    t = float(np.clip((value - low) / (high - low), 0, 1))
-    return t * t * (3 - 2 * t)
 
 
 def _patch(

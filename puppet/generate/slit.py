@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from puppet.easing import smooth_step
 from puppet.generate.canvas import Canvas
 from puppet.generate.edges import Edges
 from puppet.generate.field import Grid, PortraitField
@@ -175,8 +176,7 @@ def _window_fade(shape: tuple[int, int]) -> np.ndarray:
     ramps = []
     for n in shape:
         distance = np.minimum(np.arange(n), np.arange(n)[::-1]) / max(1.0, _WINDOW_MARGIN * n)
-        t = np.clip(distance, 0, 1)
-        ramps.append(t * t * (3 - 2 * t))
+        ramps.append(smooth_step(distance))
     return np.outer(*ramps).astype(np.float32)
 
 
