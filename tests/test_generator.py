@@ -309,6 +309,47 @@ def test_a_chin_close_to_the_pictures_bottom_goes_with_the_head(portrait, action
         assert backward[at[1], at[0]] == pytest.approx(chin, abs=0.02 * generator.anatomy.face_height_px)
 
 
+def _repeated_rows(puppet, **action):
+    """Rows under the picture's top, above the middle of the head, that show the top row again."""
+    generator = puppet.generator
+    pose = head_pose(facs.control(**action), generator.field)
+    shown = generator.shown_positions(np.zeros(len(generator.anatomy.actions), np.float32), pose)
+    column = int(generator.anatomy.points_px[10, 0])
+    return int((shown[:, column, 1] < 0.5).sum())
+
+
+def _with_band_above(portrait, band):
+    """The portrait below a band `(h, W, 3)` of something else."""
+    points = portrait.landmarks_px.copy()
+    points[:, 1] += len(band)
+    return Puppet(dataclasses.replace(portrait, rgb=np.vstack([band, portrait.rgb]), landmarks_px=points))
+
+
+@pytest.mark.parametrize("action", [{"pitch_rad": -0.2}, {"shift_y": -0.3}])
+def test_hair_that_touches_the_top_is_not_continued_as_the_head_goes_down(puppet, action):
+    assert _repeated_rows(puppet, **action) <= 2
+
+
+def test_a_head_that_goes_up_is_not_held_by_its_hair(puppet, monkeypatch):
+    control = facs.control(pitch_rad=0.2)
+    shown = puppet.generator.render(control)
+    monkeypatch.setattr(puppet.generator, "edges", ())
+    free = puppet.generator.render(control)
+    middle = int(puppet.generator.anatomy.points_px[10, 0])
+    above = (slice(0, shown.shape[0] // 4), slice(middle - 20, middle + 20))
+    np.testing.assert_array_equal(shown[above], free[above])
+
+
+def test_plain_background_is_continued_and_the_head_keeps_its_shape(portrait):
+    band = np.full((12, portrait.rgb.shape[1], 3), 200, np.uint8)
+    generator = _with_band_above(portrait, band).generator
+    assert not [edge for edge in generator.edges if edge.axis == 1 and edge.sign == 1]
+    striped = band.copy()
+    striped[:, ::16] = striped[:, 1::16] = striped[:, 2::16] = striped[:, 3::16] = 40
+    generator = _with_band_above(portrait, striped).generator
+    assert [edge for edge in generator.edges if edge.axis == 1 and edge.sign == 1]
+
+
 def test_a_raised_mouth_corner_rises(puppet, tracker):
     neutral, smile = (_tracked(tracker, puppet.animate(AU12=i)) for i in (0, 4))
     middle = smile[[13, 14], 1].mean() - neutral[[13, 14], 1].mean()

@@ -255,8 +255,8 @@ def build_field(anatomy: Anatomy, rig: LandmarkRig, canvas_size: tuple[int, int]
 def head_region(anatomy: Anatomy, canvas_size: tuple[int, int]) -> tuple[float, float, float, float]:
     """(x0, y0, x1, y1) canvas px that may ever move; outside it every pixel is the portrait's own.
 
-    It may reach over the picture's top and sides, so that a head close to them is not held by its hair (the border's
-    pixels are repeated there). The shoulders rest on the picture's bottom, unless the chin is so close to it that a
+    It may reach over the picture's top and sides, so that a head close to them is not held by its hair (what shows of
+    beyond them is `puppet.generate.picture_edge`'s). The shoulders rest on the picture's bottom, unless the chin is so close to it that a
     head which nods would leave its chin behind: then what little there is of the neck goes along.
     """
     centre = anatomy.points_px[[234, 454, 10, 152], :2].mean(0)

@@ -32,6 +32,7 @@ from puppet.generate.lip_line import LipLine
 from puppet.generate.lips import Lips, resting_lips
 from puppet.generate.motion import HeadPose, cell_positions, head_displacement, head_pose, invert
 from puppet.generate.mouth import MouthInterior, MouthPictures
+from puppet.generate.picture_edge import hold, read_edges
 from puppet.generate.slit import Opening, Slit, SlitMotion, build_slit, open_slit
 from puppet.generate.texture import MotionPicture, Patch, TextureModel, TextureStep
 from puppet.landmarks import LIDS, LOWER_INNER_LIP, UPPER_INNER_LIP
@@ -70,6 +71,8 @@ class Generator:
         self.canvas = canvas
         self.anatomy: Anatomy = read_anatomy(canvas.landmarks_px, rig) if anatomy is None else anatomy
         self.field: PortraitField = build_field(self.anatomy, rig, canvas.size)
+        head = self.field.head
+        self.edges = read_edges(self.anatomy, head.grid, head.follow, canvas)
         self.slits = _build_slits(self.field)
         self.lip_line = LipLine.of(self.slits["mouth"])
         self._lids, self._lips = Lids(self.anatomy), Lips(self.anatomy)
@@ -174,7 +177,7 @@ class Generator:
     def _backward(self, weights: np.ndarray, pose: HeadPose) -> np.ndarray:
         """`(rows, columns, 2)` px: from each cell of the head's grid to the canvas position it shows, slits aside."""
         cell = np.float32(self.field.head.grid.cell_px)
-        return invert(head_displacement(self.field, weights, pose) / cell) * cell
+        return hold(invert(head_displacement(self.field, weights, pose) / cell) * cell, self.edges)
 
     def _warped(self, backward: np.ndarray) -> np.ndarray:
         """The region's picture `(h, w, 3)` uint8 without slits, in the last frame's memory."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from puppet.generate.graph.control import Pose
 from puppet.generate.graph.sampling import Region, constant, sample
 from puppet.generate.motion import ITERATIONS
+from puppet.generate.picture_edge import Edge
 
 
 class Inversion(nn.Module):
@@ -57,6 +58,23 @@ def displace(position: Tensor, follow: Tensor, moved: Tensor, pose: Pose) -> Ten
     return travel * follow + pose.linear[:2] @ moved
 
 
+class HeldEdge(nn.Module):
+    """What one edge of the picture holds of a backward displacement; a step of `picture_edge.hold`."""
+
+    def __init__(self, edge: Edge) -> None:
+        super().__init__()
+        self._axis, self._cell, self._sign, self._most = edge.axis, edge.cell, edge.sign, edge.most_px
+        shift = np.outer(edge.held, edge.fade) if edge.axis == 0 else np.outer(edge.fade, edge.held)
+        share = np.zeros((1, 2, *shift.shape))
+        share[:, edge.axis] = edge.sign * shift
+        self.register_buffer("share", constant(share))
+
+    def forward(self, backward: Tensor) -> Tensor:
+        """`(1, 2, rows, columns)` px of the same."""
+        at_edge = backward[:, self._axis : self._axis + 1].narrow(3 - self._axis, self._cell, 1)
+        return backward + (-self._sign * at_edge).clamp(0.0, self._most) * self.share
+
+
 class HeadMotion(nn.Module):
     """The whole head: where each cell of its grid comes from, and the picture that the head alone makes."""
 
@@ -74,6 +92,7 @@ class HeadMotion(nn.Module):
         self._around_face = (left, columns - right, top, rows - bottom)
         self.register_buffer("basis", constant(field.face_basis))
         self.invert = Inversion(rows, columns)
+        self.edges = nn.Sequential(*(HeldEdge(edge) for edge in generator.edges))
         left, top = grid.left_top_px
         self._cut = (region.y0 - top, region.x0 - left, region.rows, region.columns)
         self.register_buffer("x", constant(np.arange(region.columns) + region.x0))
@@ -85,7 +104,7 @@ class HeadMotion(nn.Module):
         moved = F.pad(moved, self._around_face).reshape(1, 3, -1)
         forward = displace(self.position, self.follow, moved, pose)
         cell = self.grid.cell_px
-        return self.invert(forward.reshape(1, 2, *self.grid.shape) / cell) * cell
+        return self.edges(self.invert(forward.reshape(1, 2, *self.grid.shape) / cell) * cell)
 
     def shown(self, backward: Tensor) -> tuple[Tensor, Tensor]:
         """Canvas positions x, y `(1, h, w)` that the region's pixels show."""
