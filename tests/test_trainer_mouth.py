@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from trainer.mouth import _close_gaps, _without_roots
+from puppet.generate.mouth import MouthPictures
+from trainer.mouth import _close_gaps, _light_along, _without_roots
 
 
 def _row_of_teeth():
@@ -31,3 +32,29 @@ def test_roots_do_not_stand_out_of_the_gum():
         kept = _without_roots(picture[turned], is_teeth[turned], layer)[turned]
         assert kept[2:10, ..., 3].max() == 0
         np.testing.assert_array_equal(kept[10:], picture[10:])
+
+
+def test_no_gum_shows_beyond_the_edge_of_the_teeth():
+    picture, is_teeth = _row_of_teeth()
+    behind = picture.copy()
+    behind[34:37, 10:16] = (0.6, 0.3, 0.3, 1)
+    kept, plain = (_without_roots(one, is_teeth, "upper")[..., 3] for one in (behind, picture))
+    np.testing.assert_array_equal(kept, plain)
+
+
+def test_gums_are_as_light_as_the_teeth_of_their_column():
+    columns = np.repeat(np.arange(10, 30), 5)
+    light = np.where(columns < 20, 0.8, 0.4)
+    along = _light_along(light, columns, 40, sigma_px=1.0)
+    np.testing.assert_allclose(along[[0, 12, 27, 39]], (0.8, 0.8, 0.4, 0.4), atol=1e-3)
+    assert 0.4 < along[20] < 0.8
+
+
+def test_no_black_shows_between_the_necks_of_the_packaged_teeth():
+    """What is drawn between the canines, teeth or gums, is nowhere darker than a third of the teeth."""
+    pictures = MouthPictures.load()
+    middle, reach = pictures.upper.shape[1] // 2, int(1.6 * pictures.px_per_cm)
+    for row in (pictures.upper, pictures.lower):
+        front = row[:, middle - reach : middle + reach]
+        drawn = front[front[..., 3] == 255][:, :3].mean(-1)
+        assert np.percentile(drawn, 0.5) > np.percentile(drawn, 95) / 3

@@ -32,7 +32,8 @@ ANCHORS_CM = np.array([[-1.5, -3.4, 9.6], [1.5, -3.4, 9.6], [0.0, -4.9, 9.9]], n
 """Three points near the front teeth whose motion carries a layer."""
 _LIGHT = np.array([0.15, 0.45, 0.88])
 _SHADED_TEETH = (0.55, 0.3)  # in the cheeks' shade teeth and gums fade: black ones would lie on the tongue
-_ALBEDO = {"teeth": (0.93, 0.90, 0.83), "gums": (0.66, 0.33, 0.32), "tongue": (0.72, 0.36, 0.36)}
+_GUM_LIGHT_CM = 0.2  # along the row: gums are as light as the teeth that stand in them
+_ALBEDO = {"teeth": (0.93, 0.90, 0.83), "gums": (0.84, 0.53, 0.50), "tongue": (0.72, 0.36, 0.36)}
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,9 @@ def _render(
     in_cheeks = np.clip(1.05 - (front - depth) / 4.5, 0.15, 1)  # their shade on the back teeth
     light *= in_cheeks
     is_tooth = triangles[:, 0] >= TEETH_START
+    columns = np.nonzero(is_drawn)[1]
+    along = _light_along(light[is_tooth], columns[is_tooth], width, _GUM_LIGHT_CM * fine)
+    light = np.where(is_tooth, light, along[columns])
     albedo = np.where(is_tooth[:, None], _ALBEDO["teeth"], _ALBEDO["gums"])
     colour, is_teeth = np.zeros((height, width, 4), np.float32), np.zeros((height, width), bool)
     lit, shaded = _SHADED_TEETH
@@ -130,13 +134,28 @@ def _render(
     return is_teeth.reshape(height // 2, 2, width // 2, 2).mean((1, 3)) >= 0.5, np.clip(small, 0, 1)
 
 
+def _light_along(light: np.ndarray, columns: np.ndarray, width: int, sigma_px: float) -> np.ndarray:
+    """`(width,)` mean light of the teeth's pixels in each column, smoothed along the row.
+
+    By their own shape gums would be near black between the teeth, which real ones never look.
+    """
+    count = np.bincount(columns, minlength=width)
+    known = np.flatnonzero(count)
+    mean = np.bincount(columns, light, minlength=width)[known] / count[known]
+    row = np.interp(np.arange(width), known, mean).astype(np.float32)
+    return cv2.GaussianBlur(row[None], (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE)[0]
+
+
 def _without_roots(picture: np.ndarray, is_teeth: np.ndarray, layer: str) -> np.ndarray:
-    """The picture without what of the teeth stands out on the far side of the gums."""
+    """The picture without what of the teeth stands out on the far side of the gums, and of gums beyond the teeth."""
     upright = slice(None) if layer == "upper" else slice(None, None, -1)
     picture, is_teeth = picture[upright].copy(), is_teeth[upright]
     is_gum = (picture[..., 3] > 0.5) & ~is_teeth
     above_gum = np.arange(len(picture))[:, None] < np.where(is_gum.any(0), is_gum.argmax(0), 0)
     picture[above_gum, 3] = 0
+    edge = len(picture) - 1 - is_teeth[::-1].argmax(0)
+    below_teeth = is_teeth.any(0) & (np.arange(len(picture))[:, None] > edge)
+    picture[below_teeth & (picture[..., 3] > 0.5), 3] = 0
     return picture[upright]
 
 

@@ -256,8 +256,8 @@ def head_region(anatomy: Anatomy, canvas_size: tuple[int, int]) -> tuple[float, 
     """(x0, y0, x1, y1) canvas px that may ever move; outside it every pixel is the portrait's own.
 
     It may reach over the picture's top and sides, so that a head close to them is not held by its hair (what shows of
-    beyond them is `puppet.generate.picture_edge`'s). The shoulders rest on the picture's bottom, unless the chin is so close to it that a
-    head which nods would leave its chin behind: then what little there is of the neck goes along.
+    beyond them is up to `picture_edge`). The shoulders rest on the picture's bottom, unless the chin is so close to it
+    that a head which nods would leave its chin behind: then what little there is of the neck goes along.
     """
     centre = anatomy.points_px[[234, 454, 10, 152], :2].mean(0)
     reach = _HEAD_REACH * anatomy.face_height_px
