@@ -3,7 +3,7 @@
 import numpy as np
 
 from puppet.generate.mouth import MouthPictures
-from trainer.mouth import _close_gaps, _light_along, _without_roots
+from trainer.mouth import _close_gaps, _light_along, _trimmed
 
 
 def _row_of_teeth():
@@ -29,7 +29,7 @@ def test_no_throat_shows_between_teeth():
 def test_roots_do_not_stand_out_of_the_gum():
     picture, is_teeth = _row_of_teeth()
     for layer, turned in (("upper", slice(None)), ("lower", slice(None, None, -1))):
-        kept = _without_roots(picture[turned], is_teeth[turned], layer)[turned]
+        kept = _trimmed(picture[turned], is_teeth[turned], layer)[turned]
         assert kept[2:10, ..., 3].max() == 0
         np.testing.assert_array_equal(kept[10:], picture[10:])
 
@@ -38,7 +38,7 @@ def test_no_gum_shows_beyond_the_edge_of_the_teeth():
     picture, is_teeth = _row_of_teeth()
     behind = picture.copy()
     behind[34:37, 10:16] = (0.6, 0.3, 0.3, 1)
-    kept, plain = (_without_roots(one, is_teeth, "upper")[..., 3] for one in (behind, picture))
+    kept, plain = (_trimmed(one, is_teeth, "upper")[..., 3] for one in (behind, picture))
     np.testing.assert_array_equal(kept, plain)
 
 

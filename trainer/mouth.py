@@ -68,7 +68,7 @@ def build_mouth(config: MouthConfig) -> None:
     arrays = {}
     for name, faces in layers.items():
         is_teeth, picture = _render(vertices, faces, low, high, config.px_per_cm)
-        picture = _without_roots(picture, is_teeth, name)
+        picture = _trimmed(picture, is_teeth, name)
         arrays[name] = _close_gaps(picture, is_teeth & (picture[..., 3] > 0.5), config.px_per_cm)
     arrays["tongue"] = _paint_tongue(low, high, config.px_per_cm)
     arrays["anchor_cm"] = ANCHORS_CM
@@ -135,8 +135,9 @@ def _render(
 
 
 def _light_along(light: np.ndarray, columns: np.ndarray, width: int, sigma_px: float) -> np.ndarray:
-    """`(width,)` mean light of the teeth's pixels in each column, smoothed along the row.
+    """`(width,)` float32 mean light of the teeth's pixels in each column, smoothed along the row.
 
+    `light` `(P,)` 0-1 and `columns` `(P,)` are the pixels', one or more.
     By their own shape gums would be near black between the teeth, which real ones never look.
     """
     count = np.bincount(columns, minlength=width)
@@ -146,8 +147,11 @@ def _light_along(light: np.ndarray, columns: np.ndarray, width: int, sigma_px: f
     return cv2.GaussianBlur(row[None], (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE)[0]
 
 
-def _without_roots(picture: np.ndarray, is_teeth: np.ndarray, layer: str) -> np.ndarray:
-    """The picture without what of the teeth stands out on the far side of the gums, and of gums beyond the teeth."""
+def _trimmed(picture: np.ndarray, is_teeth: np.ndarray, layer: str) -> np.ndarray:
+    """`(H, W, 4)` without roots of teeth on the far side of the gums and without gums beyond the teeth's edge.
+
+    `is_teeth` `(H, W)` bool; the upper layer's teeth point down, the lower one's up.
+    """
     upright = slice(None) if layer == "upper" else slice(None, None, -1)
     picture, is_teeth = picture[upright].copy(), is_teeth[upright]
     is_gum = (picture[..., 3] > 0.5) & ~is_teeth
@@ -155,7 +159,7 @@ def _without_roots(picture: np.ndarray, is_teeth: np.ndarray, layer: str) -> np.
     picture[above_gum, 3] = 0
     edge = len(picture) - 1 - is_teeth[::-1].argmax(0)
     below_teeth = is_teeth.any(0) & (np.arange(len(picture))[:, None] > edge)
-    picture[below_teeth & (picture[..., 3] > 0.5), 3] = 0
+    picture[below_teeth & (picture[..., 3] > 0.5), 3] = 0  # what is fainter is the teeth's own soft edge
     return picture[upright]
 
 

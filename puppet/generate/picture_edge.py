@@ -20,7 +20,7 @@ from puppet.generate.field import Grid
 from puppet.landmarks import OVAL
 
 _MOST_HELD = 0.5  # of the room: what an edge may hold, so that hair is stretched to four times its length at most
-_LEAST_ROOM_CELLS = 2.0
+_LEAST_ROOM_CELLS = 2.0  # between the edge and the face: nothing can be stretched over less
 _STRIP = 0.006  # of the picture's shorter side: depth of the edge that is looked at
 _BACKGROUND = 0.2  # of the edge that the head's motion reaches, at both ends: what the rest is compared with
 _STANDS_OUT = (14.0, 40.0)  # grey levels off the background: repeated unseen below, held above
@@ -31,24 +31,25 @@ _SOFT_CELLS = 25  # along the edge: hair beside what is held goes part of the wa
 class Edge:
     """One edge of the picture on the head's grid.
 
-    `axis` is 0 for left and right, 1 for top and bottom (as x and y); `cell` the row or column of the grid that lies on
-    the edge; `sign` leads into the picture, 1 or -1. `held` 0-1 is, along the edge, the share of what is uncovered that
-    is held, `fade` 0-1, across it, how much of that is left towards the face: nothing outside of the cells `span`.
-    `most_px` is held at most.
+    `axis` is the component of a displacement that leads across it: 0 (x) for left and right, 1 (y) for top and bottom;
+    `sign`, 1 or -1, the way into the picture. `cell` is the column (or row) of cells on the edge, `reach` the rows and
+    columns from there to the face. `share` -1 to 1, `(rows, columns)` of the reach, is how much of what it uncovers
+    is taken back there, `most_px` how much of it counts.
     """
 
     axis: int
-    cell: int
     sign: int
-    held: np.ndarray
-    fade: np.ndarray
-    span: slice
+    cell: int
+    reach: tuple[slice, slice]
+    share: np.ndarray
     most_px: float
 
 
 def read_edges(anatomy: Anatomy, grid: Grid, follow: np.ndarray, canvas: Canvas) -> tuple[Edge, ...]:
-    """The edges that the head's motion `follow` `(rows, columns)` reaches, that have room before the face and at which
-    something stands out from the background."""
+    """The edges that the head's motion reaches, that have room before the face and at which something stands out.
+
+    `follow` `(rows, columns)` 0-1 of the head's `grid` is the share of the motion that each cell follows.
+    """
     face = anatomy.points_px[list(OVAL), :2]
     cells = grid.positions_px()
     along = (cells[:, 0, 1], cells[0, :, 0])
@@ -63,36 +64,35 @@ def read_edges(anatomy: Anatomy, grid: Grid, follow: np.ndarray, canvas: Canvas)
             if not is_within or reached.max() == 0 or room < _LEAST_ROOM_CELLS * grid.cell_px:
                 continue
             held = _standing_out(still[::sign], along[axis], reached, grid.cell_px)
-            if held.max() > 0:
-                inwards = sign * (across - edge_px)
-                is_seen = inwards > -2 * grid.cell_px
-                fade = np.where(is_seen, 1 - smooth_step(inwards, 0, room), 0).astype(np.float32)
-                touched = np.flatnonzero(fade)
-                span = slice(int(touched[0]), int(touched[-1]) + 1)
-                edges.append(Edge(axis, cell, sign, held, fade, span, float(_MOST_HELD * room)))
+            if held.max() == 0:
+                continue
+            inwards = sign * (across - edge_px)
+            near = np.flatnonzero((inwards > -2 * grid.cell_px) & (inwards < room))
+            reach = slice(int(near[0]), int(near[-1]) + 1)
+            most_px = float(_MOST_HELD * room)
+            share = sign * np.outer(held, 1 - smooth_step(inwards[reach], 0, room)).astype(np.float32)
+            if axis == 0:
+                edges.append(Edge(axis, sign, cell, (slice(None), reach), share, most_px))
+            else:
+                edges.append(Edge(axis, sign, cell, (reach, slice(None)), share.T, most_px))
     return tuple(edges)
 
 
 def hold(backward: np.ndarray, edges: tuple[Edge, ...]) -> np.ndarray:
     """A backward displacement `(rows, columns, 2)` px as the edges hold it, changed in place."""
     for edge in edges:
-        plane = backward[..., edge.axis]
-        at_edge = plane[:, edge.cell] if edge.axis == 0 else plane[edge.cell]
-        shift = np.clip(-edge.sign * at_edge, 0, edge.most_px) * edge.held
-        if not shift.any():
-            continue
-        fade = edge.sign * edge.fade[edge.span]
-        if edge.axis == 0:
-            plane[:, edge.span] += np.outer(shift, fade)
-        else:
-            plane[edge.span] += np.outer(fade, shift)
+        across = backward[..., edge.axis]
+        uncovered = np.clip(-edge.sign * across.take([edge.cell], 1 - edge.axis), 0, edge.most_px)
+        if uncovered.any():
+            across[edge.reach] += uncovered * edge.share
     return backward
 
 
 def _standing_out(still: np.ndarray, along_px: np.ndarray, reached: np.ndarray, cell_px: int) -> np.ndarray:
     """0-1 for each cell along the first row of a picture `(H, W, 3)`: how far it stands out from the background.
 
-    `along_px` are the cells' places, `reached` how much of the head's motion each follows.
+    `along_px` `(cells,)` are the cells' places in it, each `cell_px` wide, `reached` `(cells,)` 0-1 how much of the
+    head's motion each follows.
     """
     depth = max(1, round(_STRIP * min(still.shape[:2])))
     strip = still[:depth].astype(np.float32).mean(0)

@@ -61,12 +61,12 @@ def displace(position: Tensor, follow: Tensor, moved: Tensor, pose: Pose) -> Ten
 class HeldEdge(nn.Module):
     """What one edge of the picture holds of a backward displacement; a step of `picture_edge.hold`."""
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Edge, shape: tuple[int, int]) -> None:
+        """`shape` is the head grid's, rows and columns."""
         super().__init__()
         self._axis, self._cell, self._sign, self._most = edge.axis, edge.cell, edge.sign, edge.most_px
-        shift = np.outer(edge.held, edge.fade) if edge.axis == 0 else np.outer(edge.fade, edge.held)
-        share = np.zeros((1, 2, *shift.shape))
-        share[:, edge.axis] = edge.sign * shift
+        share = np.zeros((1, 2, *shape))
+        share[(0, edge.axis, *edge.reach)] = edge.share
         self.register_buffer("share", constant(share))
 
     def forward(self, backward: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class HeadMotion(nn.Module):
         self._around_face = (left, columns - right, top, rows - bottom)
         self.register_buffer("basis", constant(field.face_basis))
         self.invert = Inversion(rows, columns)
-        self.edges = nn.Sequential(*(HeldEdge(edge) for edge in generator.edges))
+        self.edges = nn.Sequential(*(HeldEdge(edge, grid.shape) for edge in generator.edges))
         left, top = grid.left_top_px
         self._cut = (region.y0 - top, region.x0 - left, region.rows, region.columns)
         self.register_buffer("x", constant(np.arange(region.columns) + region.x0))
