@@ -16,7 +16,8 @@ from trainer.closed_eyes import CLOSED, WIDE, awake_control, awaken, shut_contro
 from trainer.example_maker import ExampleMaker
 from trainer.face_sources import TrackedStill
 from trainer.faces_folder import FaceFile
-from trainer.texture_pairs import follow, moved_landmarks, still_pose
+from trainer.solve_motion import moved_landmarks, still_pose
+from trainer.texture_pairs import follow
 from trainer.tracked_lids import lowered
 
 LID_COLUMNS = AU45

@@ -27,9 +27,10 @@ from puppet.puppet import Puppet
 from puppet.rig import LandmarkRig
 from trainer.own_teeth import as_bright_as, lay_rows, read_views, write_mouth
 from trainer.personalise import take_teeth
+from trainer.solve_motion import moved_landmarks, solve_motion
 from trainer.teeth_align import align
 from trainer.teeth_looks import MouthReader
-from trainer.texture_pairs import Toolbox, moved_landmarks
+from trainer.texture_pairs import Toolbox
 
 CLIP = Path(__file__).parents[2] / "shared/faces/train/clips/latentsync-demo1-video.mp4"
 GAP = slice(126, 140)  # columns of the upper picture, left of its middle
@@ -209,7 +210,6 @@ def test_a_puppet_shows_the_teeth_that_it_is_given(closed, found):
 @pytest.mark.skipif(not CLIP.is_file(), reason=f"{CLIP} is not there: no clip of a real person")
 def test_a_real_persons_teeth_are_nearer_to_the_rest_of_the_clip_than_drawn_ones(tmp_path, tools):
     from trainer.teeth_looks import read_box
-    from trainer.texture_pairs import solve_motion
     from trainer.tracking import track_video
 
     landmarks = track_video(CLIP, tmp_path)
@@ -221,7 +221,7 @@ def test_a_real_persons_teeth_are_nearer_to_the_rest_of_the_clip_than_drawn_ones
     for pictures in (tools.pictures, own):
         generator = dataclasses.replace(tools, pictures=pictures).generator(frames[94], moved[94])
         for n in later:
-            weights, pose = solve_motion(generator, moved[n], tools.rig)
+            weights, pose = solve_motion(generator, moved[n])
             picture = generator.move(weights, pose, facs.rest())
             opening = picture.openings["mouth"]
             x0, y0, x1, y1 = opening.window

@@ -47,7 +47,8 @@ from trainer.judges import (
     structure,
 )
 from trainer.readings import ActionReader, actions_of
-from trainer.texture_pairs import Toolbox, iris_gaze, resting, solve_motion
+from trainer.solve_motion import act, imitate
+from trainer.texture_pairs import Toolbox, resting
 from trainer.tracked_lids import as_they_are
 
 log = logging.getLogger(__name__)
@@ -112,12 +113,8 @@ class _Stage:
         lips = facs.INDEX["AU25"]
         control[lips] += self.generator.baseline[lips] - self._own[lips]
         landmarks_px, _ = as_they_are(landmarks_px, self.generator.canvas.landmarks_px)
-        weights, pose = solve_motion(self.generator, landmarks_px, self._tools.rig)
-        gaze = iris_gaze(self.generator, landmarks_px, pose)
-        control[[facs.INDEX[name] for name in facs.GAZE_NAMES]] = gaze
-        control = facs.clip(control)
-        if self._config.drive == "actions":
-            weights = self.generator.weights_at(control)
+        drive = act if self._config.drive == "actions" else imitate
+        weights, pose, control = drive(self.generator, landmarks_px, control)
         warped = self.generator.warp(weights, pose)
         shown, picture = self._pictures(weights, pose, control)
         crops = {slit: self._crop(picture, slit) for slit in ("mouth", "R", "L")}

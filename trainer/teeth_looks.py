@@ -21,7 +21,8 @@ from puppet.generate.anatomy import weights_of
 from puppet.generate.generator import Generator
 from puppet.generate.mouth import mouth_light
 from puppet.landmarks import LOWER_INNER_LIP, LOWER_OUTER_LIP, UPPER_INNER_LIP, UPPER_OUTER_LIP
-from trainer.texture_pairs import Toolbox, moved_landmarks, solve_motion
+from trainer.solve_motion import moved_landmarks, solve_motion
+from trainer.texture_pairs import Toolbox
 from trainer.tracking import frames_at
 
 OPEN = 0.12  # inner lips this far apart, in mouth widths
@@ -136,7 +137,7 @@ class MouthReader:
     def _unfold(self, number: int, rgb: np.ndarray, landmarks_px: np.ndarray) -> _Unfolded | None:
         """One frame in the planes of both layers; None where the motion does not come near it."""
         generator, mouth = self._generator, self._generator.mouth
-        weights, pose = solve_motion(generator, landmarks_px, self._tools.rig)
+        weights, pose = solve_motion(generator, landmarks_px)
         miss = moved_landmarks(generator, weights, pose)[:, :2] - landmarks_px[: len(generator.anatomy.points_px), :2]
         if np.linalg.norm(miss, axis=1).mean() > _MOST_MISS * generator.anatomy.ocular_px:
             return None

@@ -13,29 +13,23 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from scipy.optimize import lsq_linear
 
 from puppet import facs
 from puppet.generate.anatomy import Anatomy, read_anatomy
 from puppet.generate.canvas import frame_portrait
 from puppet.generate.folds import FoldMaps
 from puppet.generate.generator import Generator
-from puppet.generate.motion import HeadPose
 from puppet.generate.mouth import MouthPictures
 from puppet.generate.region import ACTION_COUNT, PACKAGED, SHAPES, SLITS, action_input, cut, sample
 from puppet.generate.texture import MotionPicture
-from puppet.landmarks import FACE_COUNT, LEFT_IRIS, LIDS, LIPS, OVAL, RIGHT_IRIS, STIFF
+from puppet.landmarks import FACE_COUNT
 from puppet.lid_closure import AU45
 from puppet.portrait import Portrait
 from puppet.rig import LandmarkRig
+from trainer.solve_motion import act, imitate, moved_landmarks, still_pose
 from trainer.texture_shards import WayBack
 from trainer.tracked_lids import as_they_are
 
-_RIDGE = 0.02  # of the mean squared action length: keeps actions that cancel each other small
-_RIDGE_SHARES = {"AU26": 0.1, "upper_gap": 20.0, "lower_gap": 20.0, "seal": 20.0}
-"""Lips part by the jaw where they can: the drawn teeth follow it, and clenched teeth behind open lips look wrong."""
-_LOW, _HIGH = -1.0, 1.3  # weights: a smiling portrait relaxes, a strong laugh passes a FACS E
-_EYEBALL_RADIUS = 0.42  # of the eye's width, as the motion step moves the iris
 _SMOOTHING = {"mouth": 0.12, "eye": 0.12, "face": 0.06}
 """Share of a slit's width over which what motion misses is spread."""
 _LEAST_INSIDE = 0.9  # of a crop on the way back that the first crop must hold
@@ -71,45 +65,8 @@ class Toolbox:
 
 def resting(generator: Generator) -> MotionPicture:
     """The portrait as the motion step shows it unmoved."""
-    pose = HeadPose(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), generator.field.pivot_px)
-    return generator.move(np.zeros(len(generator.anatomy.actions), np.float32), pose, facs.rest())
-
-
-def solve_motion(generator: Generator, landmarks_px: np.ndarray, rig: LandmarkRig) -> tuple[np.ndarray, HeadPose]:
-    """Action weights `(K,)` and head pose that take the portrait's landmarks to others `(478, 3)` of its canvas."""
-    anatomy = generator.anatomy
-    fit, other = anatomy.fit, rig.fit(landmarks_px)
-    flip = np.diag([1.0, -1.0, -1.0])
-    turn = flip @ other.rotation @ fit.rotation.T @ flip
-    linear = (turn * other.scale_px_per_cm / fit.scale_px_per_cm).astype(np.float32)
-    pivot = generator.field.pivot_px
-    rest = anatomy.points_px.astype(np.float64)
-    target = landmarks_px[:FACE_COUNT, :2]
-    weight = np.ones(FACE_COUNT)
-    weight[list(OVAL)] = 0.3
-    weight[list(LIPS)] = 3.0
-    weight[[i for lids in LIDS.values() for lid in lids for i in lid]] = 4.0
-    root = np.repeat(np.sqrt(weight), 2)
-    basis = np.einsum("knc,dc->knd", anatomy.action_px.astype(np.float64), linear[:2]).reshape(len(anatomy.actions), -1)
-    share = np.array([_RIDGE_SHARES.get(name, 1.0) for name in anatomy.actions])
-    ridge = np.sqrt(_RIDGE * share * np.maximum((basis**2 * root**2).sum(1), 1e-3))
-    system = np.concatenate([(basis * root).T, np.diag(ridge)])
-    weights, shift = np.zeros(len(basis)), np.zeros(2)
-    turned = (rest - pivot) @ linear.T + pivot
-    for _ in range(2):
-        moved = turned[:, :2] + (weights @ basis).reshape(-1, 2)
-        shift = (target - moved)[list(STIFF)].mean(0)
-        wanted = (target - turned[:, :2] - shift).ravel() * root
-        solution = lsq_linear(system, np.concatenate([wanted, np.zeros(len(basis))]), (_LOW, _HIGH), tol=1e-3)
-        weights = solution.x
-    pose = HeadPose(linear, np.array([*shift, 0.0], np.float32), pivot)
-    return weights.astype(np.float32), pose
-
-
-def moved_landmarks(generator: Generator, weights: np.ndarray, pose: HeadPose) -> np.ndarray:
-    """`(468, 3)` px: where the motion step puts the skin's landmarks."""
-    rest = generator.anatomy.points_px
-    return pose.move(rest) + np.tensordot(weights, generator.anatomy.action_px, 1) @ pose.linear.T
+    nothing = np.zeros(len(generator.anatomy.actions), np.float32)
+    return generator.move(nothing, still_pose(generator), facs.rest())
 
 
 def follow(
@@ -130,15 +87,11 @@ def follow(
     it. `is_relit` takes the light of another picture off the answer, colour by colour.
     """
     landmarks_px, closed = as_they_are(landmarks_px, generator.canvas.landmarks_px)
-    weights, pose = solve_motion(generator, landmarks_px, tools.rig)
-    gaze = iris_gaze(generator, landmarks_px, pose)
-    seen = control.copy()
-    if not by_actions:
-        seen[AU45] = facs.MAX_INTENSITY * closed
-    seen[[facs.INDEX[name] for name in facs.GAZE_NAMES]] = gaze
-    seen = facs.clip(seen)
     if by_actions:
-        weights = generator.weights_at(seen)
+        weights, pose, seen = act(generator, landmarks_px, control)
+    else:
+        weights, pose, seen = imitate(generator, landmarks_px, control)
+        seen[AU45] = facs.MAX_INTENSITY * closed
     picture = generator.move(weights, pose, seen)
     at = moved_landmarks(generator, weights, pose)[:, :2]
     miss = landmarks_px[:FACE_COUNT, :2] - at
@@ -222,10 +175,6 @@ def there_and_back(
                 ),
             )
     return out
-
-
-def still_pose(generator: Generator) -> HeadPose:
-    return HeadPose(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), generator.field.pivot_px)
 
 
 def _as_portrait(
@@ -326,20 +275,6 @@ def _relit(answer: np.ndarray, moved: np.ndarray, *, skin: np.ndarray) -> np.nda
     gain = np.clip(wanted.std(0) / np.maximum(own.std(0), 1.0), 0.6, 1.6)
     shown = (answer - own.mean(0)) * gain + wanted.mean(0)
     return np.round(np.clip(shown, 0, 255)).astype(np.uint8)
-
-
-def iris_gaze(generator: Generator, landmarks_px: np.ndarray, pose: HeadPose) -> np.ndarray:
-    """Yaw and pitch, rad, relative to the portrait's own: how far the irises stand from where the head put them."""
-    own = generator.canvas.landmarks_px
-    shifts = []
-    for iris, side in ((RIGHT_IRIS, "R"), (LEFT_IRIS, "L")):
-        upper, lower = LIDS[side]
-        depth = generator.anatomy.points_px[[*upper, *lower], 2].mean()
-        rest = np.array([*own[iris[0], :2], depth])
-        width = np.linalg.norm(generator.anatomy.points_px[upper[0], :2] - generator.anatomy.points_px[upper[-1], :2])
-        shifts.append((landmarks_px[iris[0], :2] - pose.move(rest)[:2]) / (_EYEBALL_RADIUS * width))
-    right, down = np.linalg.solve(pose.linear[:2, :2], np.mean(shifts, 0))
-    return np.arcsin(np.clip([right, -down], -0.6, 0.6))
 
 
 def _bytes(plane: np.ndarray) -> np.ndarray:
