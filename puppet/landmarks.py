@@ -16,6 +16,13 @@ UPPER_OUTER_LIP = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
 LOWER_OUTER_LIP = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
 """Right corner to left corner, both corners included."""
 
+_UPPER_BETWEEN = (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292, 76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306)
+_LOWER_BETWEEN = (62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292, 76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306)
+UPPER_LIP = tuple(dict.fromkeys((*UPPER_OUTER_LIP, *UPPER_INNER_LIP, *_UPPER_BETWEEN)))
+LOWER_LIP = tuple(dict.fromkeys((*LOWER_OUTER_LIP, *LOWER_INNER_LIP, *_LOWER_BETWEEN)))
+LIP_CORNERS = (61, 291, 78, 308, 62, 292, 76, 306)
+"""All landmarks of each lip, the corners, which are both's, among them."""
+
 RIGHT_UPPER_LID = (33, 246, 161, 160, 159, 158, 157, 173, 133)
 RIGHT_LOWER_LID = (33, 7, 163, 144, 145, 153, 154, 155, 133)
 LEFT_UPPER_LID = (263, 466, 388, 387, 386, 385, 384, 398, 362)

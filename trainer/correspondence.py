@@ -17,13 +17,12 @@ from scipy.spatial import cKDTree
 from puppet.landmarks import (
     FACE_COUNT,
     LEFT_EYE,
+    LIP_CORNERS,
     LIPS,
-    LOWER_INNER_LIP,
-    LOWER_OUTER_LIP,
+    LOWER_LIP,
     OVAL,
     RIGHT_EYE,
-    UPPER_INNER_LIP,
-    UPPER_OUTER_LIP,
+    UPPER_LIP,
 )
 from puppet.pose import align_similarity
 
@@ -31,6 +30,7 @@ _TO_RIG = np.array([1.0, -1.0, -1.0])
 _MIRROR = np.array([-1.0, 1.0, 1.0])
 _NARROW_FACE = 6706  # vertices of the mask without ears and back: what the tracker's mesh covers
 _DEPTH = 0.3  # the tracker's depth is a guess; x and y are seen
+_LOWER_LIP_DROP = 1.5  # times as far as the corner's skin: nothing of the corner itself
 _GRID = [(a / 6, b / 6, 1 - (a + b) / 6) for a in range(7) for b in range(7 - a)]
 
 
@@ -134,18 +134,16 @@ def _mean_residual(mean: np.ndarray, shapes: np.ndarray, observed: np.ndarray) -
 
 
 def _sides(jaw_open_cm: np.ndarray, vertex: np.ndarray, mirror: np.ndarray) -> dict[int, np.ndarray]:
-    """For each lip landmark but the corners, a mask of vertices it may lie on: those that go with the jaw, or don't."""
+    """For each lip landmark but the corners, a mask of vertices it may lie on: those that go with the jaw, or don't.
+
+    Also for those between a lip's edges: where the lips meet the nearest surface is as often the other lip's.
+    """
     corner_drop = -jaw_open_cm[vertex[[78, 308]], 1].mean()
     drop = -jaw_open_cm[:, 1]
-    upper, lower = drop < corner_drop, drop > corner_drop
+    upper, lower = drop < corner_drop, drop > _LOWER_LIP_DROP * corner_drop
     allowed = {}
-    for line, side in (
-        (UPPER_INNER_LIP, upper),
-        (UPPER_OUTER_LIP, upper),
-        (LOWER_INNER_LIP, lower),
-        (LOWER_OUTER_LIP, lower),
-    ):
-        for landmark in line[1:-1]:
+    for lip, side in ((UPPER_LIP, upper), (LOWER_LIP, lower)):
+        for landmark in set(lip) - set(LIP_CORNERS):
             allowed[landmark] = side
     return allowed
 

@@ -16,10 +16,13 @@ from puppet.easing import smooth_step
 from puppet.landmarks import (
     FACE_COUNT,
     LIDS,
+    LIP_CORNERS,
     LOWER_INNER_LIP,
+    LOWER_LIP,
     LOWER_OUTER_LIP,
     OVAL,
     UPPER_INNER_LIP,
+    UPPER_LIP,
     UPPER_OUTER_LIP,
 )
 from puppet.rig import LandmarkRig, RigFit
@@ -35,12 +38,7 @@ LID_SKIN = {
 }  # fmt: skip
 """Skin round each eye that a closing lid pulls along."""
 
-_UPPER_BETWEEN = (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292, 76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306)
-_LOWER_BETWEEN = (62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292, 76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306)
-UPPER_LIP = tuple(dict.fromkeys((*UPPER_OUTER_LIP, *UPPER_INNER_LIP, *_UPPER_BETWEEN)))
-LOWER_LIP = tuple(dict.fromkeys((*LOWER_OUTER_LIP, *LOWER_INNER_LIP, *_LOWER_BETWEEN)))
 _LOWER_LIP_EDGE, _CHIN = 17, 152
-LIP_CORNERS = (61, 291, 78, 308, 62, 292, 76, 306)
 _ABOVE_LIPS = {0.35: (164, 167, 165, 92, 393, 391, 322)}
 _BELOW_LIPS = {0.4: (18, 83, 182, 106, 313, 406, 335), 0.2: (200, 201, 194, 204, 421, 418, 424)}
 """Skin that a lip's rise or fall pulls along, by its share."""

@@ -13,9 +13,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from puppet.generate.anatomy import LIP_CORNERS, LOWER_INNER_LIP, UPPER_INNER_LIP, Anatomy, ring
+from puppet.generate.anatomy import Anatomy, ring
 from puppet.generate.scatter import interpolation_operator
-from puppet.landmarks import FACE_COUNT
+from puppet.landmarks import FACE_COUNT, LIP_CORNERS, LOWER_INNER_LIP, UPPER_INNER_LIP
 from puppet.rig import OUTLINE_START, LandmarkRig
 
 GRID_CELLS = 100

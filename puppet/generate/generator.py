@@ -16,9 +16,6 @@ from puppet import facs
 from puppet.composite import blend, into_still
 from puppet.generate.anatomy import (
     LID_SKIN,
-    LIP_CORNERS,
-    LOWER_LIP,
-    UPPER_LIP,
     Anatomy,
     read_anatomy,
     weights_of,
@@ -35,7 +32,7 @@ from puppet.generate.mouth import MouthInterior, MouthPictures
 from puppet.generate.picture_edge import hold, read_edges
 from puppet.generate.slit import Opening, Slit, SlitMotion, build_slit, open_slit
 from puppet.generate.texture import MotionPicture, Patch, TextureModel, TextureStep
-from puppet.landmarks import LIDS, LOWER_INNER_LIP, UPPER_INNER_LIP
+from puppet.landmarks import LIDS, LIP_CORNERS, LOWER_INNER_LIP, LOWER_LIP, UPPER_INNER_LIP, UPPER_LIP
 from puppet.rig import LandmarkRig
 
 _LASHES = 0.05  # of the eye's width: the strip under the upper lid's edge that goes with the lid
