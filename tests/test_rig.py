@@ -7,10 +7,13 @@ from puppet.landmarks import (
     FACE_COUNT,
     LEFT_LOWER_LID,
     LEFT_UPPER_LID,
+    LIP_CORNERS,
     LOWER_INNER_LIP,
+    LOWER_LIP,
     RIGHT_LOWER_LID,
     RIGHT_UPPER_LID,
     UPPER_INNER_LIP,
+    UPPER_LIP,
 )
 from puppet.pose import angles_from_rotation, rotation_from_angles
 from puppet.rig import OUTLINE_START, LandmarkRig
@@ -49,6 +52,14 @@ def test_jaw_moves_lower_lip_and_leaves_upper_lip(rig):
     upper, lower = list(UPPER_INNER_LIP[2:-2]), list(LOWER_INNER_LIP[2:-2])
     assert drop[lower].min() > 2.0
     assert drop[upper].max() < 0.7
+
+
+def test_each_landmark_of_a_lip_goes_with_its_own_lip(rig):
+    """Also those between a lip's edges, which lie on the other lip's where the mouth is closed."""
+    drop = -rig.action_cm[rig.actions.index("AU26"), :, 1]
+    corners = drop[list(LIP_CORNERS)].mean()
+    assert drop[list(set(LOWER_LIP) - set(LIP_CORNERS))].min() > 1.5 * corners
+    assert drop[list(set(UPPER_LIP) - set(LIP_CORNERS))].max() < corners
 
 
 @pytest.mark.parametrize(
