@@ -136,7 +136,7 @@ def test_the_networks_repaint_in_it_what_they_repaint_outside(portrait):
     with torch.no_grad():
         rest = repainting(torch.from_numpy(painted.baseline)).numpy()
         np.testing.assert_array_equal(rest, painted.canvas.still)
-        for actions in ({"AU45": 4.0}, {"AU25": 4.0, "AU26": 3.0}):
+        for actions in ({"AU45": 4.0}, {"AU25": 4.0, "AU26": 3.0}, {"AU45": 2.2, "gaze_pitch_rad": -0.2}):
             control = facs.control(**actions)
             expected, unpainted = painted.render(control).astype(int), plain.render(control)
             changed = np.abs(expected - unpainted).max(-1) > 4

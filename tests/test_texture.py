@@ -180,6 +180,14 @@ def test_an_open_eye_stays_the_portraits_own_and_a_closing_one_is_painted(export
     assert len(step.paint(eyes(openness=0.2, shift=3), facs.control(AU45=4))) == 2
 
 
+def test_lids_that_go_down_with_the_eyes_are_not_painted_unless_they_close(exported):
+    step = TextureNetworks(folder=exported[0], engine="onnxruntime", regions=("eye",)).prepare(eyes(openness=1.0))
+    lowered = eyes(openness=0.6, shift=3)
+    assert step.paint(lowered, facs.control(gaze_pitch_rad=-0.3)) == []
+    assert len(step.paint(lowered, facs.control(gaze_pitch_rad=-0.3, AU45_L=3))) == 1
+    assert len(step.paint(lowered, facs.control(AU06=4))) == 2
+
+
 def eyes(*, openness, shift=0):
     """A motion picture with both eyes open by a share of 20 px."""
     picture, height = motion_picture(shift=shift), round(20 * openness)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 import engines
+from puppet import facs
 from puppet.easing import smooth_step
 from puppet.errors import InputError
 from puppet.generate.layers import split_alpha
@@ -22,11 +23,14 @@ from puppet.generate.region import PACKAGED, SHAPES, SLITS, RegionCrop, RegionSh
 from puppet.generate.texture import MotionPicture, Patch
 
 MODELS = Path(__file__).parent.parent / "models"
+_GAZE_PITCH = facs.INDEX["gaze_pitch_rad"]
 _FEATURES = ("near", "deep", "style")
 # Axes after the batch, as the file has them. The batch is fixed to the region's crops: that compiles to faster code.
 _PORTRAIT_INPUTS = {"rest": (None,) * 3}
 _PAINT_INPUTS = {"moved": (None,) * 3, "actions": (None,), "near": (None,) * 3, "deep": (None,) * 3, "style": (None,)}
 CLOSING_EYE = (0.05, 0.2)  # share of the portrait's own opening that a lid has covered
+CAST_DOWN_RAD, SHUTTING = (0.08, 0.25), (1.0, 2.5)
+"""Lids that go down with the eyes are moved well and not painted, unless AU45 shuts them, too."""
 OPENING_MOUTH_PX = (30.0, 150.0)  # of the crop's pixels
 MOVING_FACE = (0.3, 2.0)  # mean grey levels by which its crop differs from the portrait's
 LEAST_ATTENTION = 1.5 / 255  # under this a patch changes no grey level
@@ -103,23 +107,30 @@ class Memory:
     features: dict[str, np.ndarray]
     rest: list[RegionCrop]
 
-    def amounts(self, region: str, crops: list[RegionCrop | None]) -> list[float]:
+    def amounts(self, region: str, crops: list[RegionCrop | None], control: np.ndarray) -> list[float]:
         """How much of each crop is painted, 0-1: a mouth as far as it is open, eyes as they close, a face that moved.
 
         Nothing of the portrait at rest. An open eye is the portrait's own: it is moved, never replaced.
         """
         amounts = []
-        for crop, rest in zip(crops, self.rest, strict=True):
+        for slit, crop, rest in zip(SLITS[region], crops, self.rest, strict=True):
             if crop is None or np.array_equal(crop.rgb, rest.rgb):
                 amounts.append(0.0)
             elif region == "eye":
                 covered = 1 - float(crop.mask.sum()) / max(float(rest.mask.sum()), 1.0)
-                amounts.append(smooth_step(covered, *CLOSING_EYE))
+                amounts.append(smooth_step(covered, *CLOSING_EYE) * closing_share(control, slit))
             elif region == "face":
                 amounts.append(smooth_step(float(cv2.absdiff(crop.rgb, rest.rgb).mean()), *MOVING_FACE))
             else:
                 amounts.append(smooth_step(float(crop.mask.sum()), *OPENING_MOUTH_PX))
         return amounts
+
+
+def closing_share(control: np.ndarray, side: str) -> float:
+    """0-1: how much of what covers an eye ("L", "R") is a lid that closes, not one that goes along as the eye looks
+    down."""
+    down = smooth_step(-float(control[_GAZE_PITCH]), *CAST_DOWN_RAD)
+    return 1 - down * (1 - smooth_step(float(control[facs.INDEX[f"AU45_{side}"]]), *SHUTTING))
 
 
 class PortraitPainter:
@@ -138,7 +149,7 @@ class PortraitPainter:
         patches = []
         for region, memory in self.memories.items():
             crops = [cut(picture, slit) for slit in SLITS[region]]
-            amounts = memory.amounts(region, crops)
+            amounts = memory.amounts(region, crops, control)
             if not any(amounts):
                 continue
             change, attention = self._run(region, memory, crops, control)

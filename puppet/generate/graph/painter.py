@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from engines.model_file import ModelFile
 from engines.onnx_module import OnnxModule
+from puppet import facs
 from puppet.generate import painter as reference
 from puppet.generate.graph.control import Pose
 from puppet.generate.graph.sampling import Region, blend, constant, sample, unit
@@ -59,6 +60,9 @@ class RegionPainter(nn.Module):
         for name, values in buffers.items():
             self.register_buffer(name, constant(np.stack(values)))
         self.register_buffer("action_places", torch.tensor(np.stack([places for places, _ in columns])))
+        if kind == "eye":
+            self._gaze_place = facs.INDEX["gaze_pitch_rad"]
+            self.register_buffer("lid_places", torch.tensor([facs.INDEX[f"AU45_{side}"] for side in sides]))
         self.network = OnnxModule(ModelFile.read(painter.model_paths[kind]))
         for name, values in memory.features.items():
             self.register_buffer(f"feature_{name}", constant(values))
@@ -80,7 +84,7 @@ class RegionPainter(nn.Module):
         out = dict(
             zip(self.network.output_names, self._run(torch.cat((colours, seen[:, 3:]), 1), actions), strict=True)
         )
-        amount = self._amount(crop) * (distance >= FEWEST_PX).to(crop.dtype)
+        amount = self._amount(crop, control) * (distance >= FEWEST_PX).to(crop.dtype)
         attention = out["attention"] * amount[:, None, None, None]
         planes = torch.cat((out["change"], attention), 1)
         return [self._patch(flat, planes[n : n + 1], frame[n : n + 1], n, pose) for n in range(len(planes))]
@@ -114,16 +118,19 @@ class RegionPainter(nn.Module):
         shown = sample(planes, x - window.x[:, :, :1], y - window.y[:, :1], padding="zeros")
         return torch.cat((rgb.transpose(0, 1).round(), shown), 1)
 
-    def _amount(self, crop: Tensor) -> Tensor:
-        """`(N,)` 0-1: how much of each crop is painted; see `painter.PortraitPainter`."""
+    def _amount(self, crop: Tensor, control: Tensor) -> Tensor:
+        """`(N,)` 0-1: how much of each crop is painted; see `painter.Memory.amounts`."""
         cover = crop[:, 3].sum((1, 2))
         if self._kind == "eye":
             value, (low, high) = 1 - cover / self.rest_cover, reference.CLOSING_EYE
         else:
             value, (low, high) = cover, reference.OPENING_MOUTH_PX
-        t = unit((value - low) / (high - low))
         is_changed = ((crop[:, :3] - self.rest_rgb).abs().amax((1, 2, 3)) > 0.5).to(crop.dtype)
-        return t * t * (3 - 2 * t) * is_changed
+        amount = _smooth_step(value, low, high) * is_changed
+        if self._kind == "eye":
+            down = _smooth_step(-control[self._gaze_place], *reference.CAST_DOWN_RAD)
+            amount = amount * (1 - down * (1 - _smooth_step(control[self.lid_places], *reference.SHUTTING)))
+        return amount
 
     def _inputs(self, moved: Tensor, actions: Tensor) -> list[Tensor]:
         given = {"moved": moved, "actions": actions}
@@ -146,6 +153,12 @@ class RegionPainter(nn.Module):
         places = self.region.places(x, y).reshape(-1)
         attention = torch.where(laid[3:] < reference.LEAST_ATTENTION, 0.0, laid[3:])
         return places, self.region.read(flat, places) + laid[:3], attention
+
+
+def _smooth_step(values: Tensor, low: float, high: float) -> Tensor:
+    """`easing.smooth_step`."""
+    t = unit((values - low) / (high - low))
+    return t * t * (3 - 2 * t)
 
 
 def lay(flat: Tensor, patches: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
