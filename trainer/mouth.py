@@ -28,6 +28,7 @@ _GUM_REACH_CM = 0.45
 _THROAT_CM = 4.5  # what lies behind this is the throat
 _WIDEST_GAP_CM = 0.16  # between two neighbours' teeth
 _GAP_LIGHT = 0.62  # of the teeth beside it: no throat shows between them
+_TONGUE_CM = (-3.45, 1.45)  # height of its middle, and half its own: no throat shows above it
 ANCHORS_CM = np.array([[-1.5, -3.4, 9.6], [1.5, -3.4, 9.6], [0.0, -4.9, 9.9]], np.float32)
 """Three points near the front teeth whose motion carries a layer."""
 _LIGHT = np.array([0.15, 0.45, 0.88])
@@ -184,9 +185,9 @@ def _paint_tongue(low: np.ndarray, high: np.ndarray, px_per_cm: float) -> np.nda
     """
     width, height = (int(np.ceil((high[i] - low[i]) * px_per_cm)) for i in (0, 1))
     x, y = np.meshgrid(low[0] + (np.arange(width) + 0.5) / px_per_cm, high[1] - (np.arange(height) + 0.5) / px_per_cm)
-    radius = np.sqrt((x / 2.1) ** 2 + ((y + 3.75) / 1.15) ** 2)
-    furrow = 1 - 0.1 * np.exp(-((x / 0.28) ** 2)) * np.clip((y + 4.2) / 1.0, 0, 1)
-    light = (0.36 + 0.42 * np.clip(1 - radius, 0, 1) ** 0.6) * furrow * np.clip(0.75 - 0.35 * (y + 3.75), 0.4, 1)
+    radius = np.sqrt((x / 2.1) ** 2 + ((y - _TONGUE_CM[0]) / _TONGUE_CM[1]) ** 2)
+    furrow = 1 - 0.1 * np.exp(-((x / 0.28) ** 2)) * np.clip((y + 3.8) / 1.0, 0, 1)
+    light = (0.36 + 0.42 * np.clip(1 - radius, 0, 1) ** 0.6) * furrow * np.clip(0.75 - 0.35 * (y + 3.35), 0.4, 1)
     out = np.empty((height, width, 4), np.float32)
     out[..., :3] = np.array(_ALBEDO["tongue"]) * light[..., None]
     out[..., 3] = np.clip((1.0 - radius) / 0.08, 0, 1)

@@ -22,7 +22,7 @@ from puppet.generate.generator import Generator
 from puppet.generate.mouth import MouthPictures
 from puppet.generate.region import ACTION_COUNT, PACKAGED, SHAPES, SLITS, action_input, cut, sample
 from puppet.generate.texture import MotionPicture
-from puppet.landmarks import FACE_COUNT
+from puppet.landmarks import FACE_COUNT, LOWER_INNER_LIP, UPPER_INNER_LIP
 from puppet.lid_closure import AU45
 from puppet.portrait import Portrait
 from puppet.rig import LandmarkRig
@@ -30,8 +30,10 @@ from trainer.solve_motion import act, imitate, moved_landmarks, still_pose
 from trainer.texture_shards import WayBack
 from trainer.tracked_lids import as_they_are
 
-_SMOOTHING = {"mouth": 0.12, "eye": 0.12, "face": 0.06}
-"""Share of a slit's width over which what motion misses is spread."""
+_SMOOTHING = {"mouth": 0.04, "eye": 0.12, "face": 0.06}
+"""Share of a slit's width over which what motion misses is spread; lips of the answer come to lie on the motion's."""
+_OPEN_GAP, _LEAST_GAP = 0.05, 0.4
+"""An opening of more than the first share of the mouth's width wants an answer with at least the second share of it."""
 _LEAST_INSIDE = 0.9  # of a crop on the way back that the first crop must hold
 _MAX_MISS = 0.12  # of the distance between the eyes: a pair further off has been tracked wrongly
 
@@ -97,7 +99,18 @@ def follow(
     miss = landmarks_px[:FACE_COUNT, :2] - at
     if np.linalg.norm(miss, axis=1).mean() > _MAX_MISS * generator.anatomy.ocular_px:
         return {}
-    return _samples(generator, picture, rgb, seen, at, miss, tools, rest=rest, is_relit=is_relit)
+    made = _samples(generator, picture, rgb, seen, at, miss, tools, rest=rest, is_relit=is_relit)
+    if _is_shut_but_shown_open(at, landmarks_px):
+        made.pop("mouth", None)
+    return made
+
+
+def _is_shut_but_shown_open(at: np.ndarray, landmarks_px: np.ndarray) -> bool:
+    """Whether motion opened a mouth, by landmarks `(468, 2)` px, of which the answer shows far less inside."""
+    upper, lower = UPPER_INNER_LIP[len(UPPER_INNER_LIP) // 2], LOWER_INNER_LIP[len(LOWER_INNER_LIP) // 2]
+    shown, true = (np.linalg.norm(points[lower, :2] - points[upper, :2]) for points in (at, landmarks_px))
+    width = np.linalg.norm(at[LOWER_INNER_LIP[0]] - at[LOWER_INNER_LIP[-1]])
+    return bool(shown > _OPEN_GAP * width and true < _LEAST_GAP * shown)
 
 
 def reopen(
