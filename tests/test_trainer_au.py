@@ -126,3 +126,13 @@ def test_training_writes_a_run_folder_and_goes_on_from_it(tmp_path, noise, monke
     assert set(engine.inputs) == {"landmarks_cm", "head_rad", "neutral_cm", "has_neutral"}
     assert "MIT" in engine.info.metadata["licence"]
     engine.close()
+
+
+def test_figures_are_shown_where_no_photographs_were_measured(capsys):
+    from trainer.evaluate_au import _print
+
+    read = {"AU12": 0.9, "AU45": 0.8}
+    pose = {"yaw": 0.5, "pitch": 0.6, "roll": 0.3}
+    _print({"engine": "none", "rig": read, "rig_alone": read, "clips": {}, "pose_mae_deg": pose, "gaze_pearson_rig": 1})
+    shown = capsys.readouterr().out
+    assert "0.850" in shown and "winks" not in shown
