@@ -91,7 +91,7 @@ def refine(
     `vertex` `(468,)` starts the search; `neutral_px` `(N, 478, 3)` are tracked neutral faces near the frontal pose.
     """
     mirror = mirror_landmarks(mean_face(neutral_px))
-    allowed = _sides(jaw_open_cm, vertex, mirror)
+    allowed = _sides(jaw_open_cm, vertex)
     search = _SurfaceSearch(neutral_cm, triangles, allowed, mirror)
     observed = np.concatenate([neutral_px[:, :FACE_COUNT], neutral_px[:, mirror] * _MIRROR]) * _TO_RIG
 
@@ -133,7 +133,7 @@ def _mean_residual(mean: np.ndarray, shapes: np.ndarray, observed: np.ndarray) -
     return total / len(observed)
 
 
-def _sides(jaw_open_cm: np.ndarray, vertex: np.ndarray, mirror: np.ndarray) -> dict[int, np.ndarray]:
+def _sides(jaw_open_cm: np.ndarray, vertex: np.ndarray) -> dict[int, np.ndarray]:
     """For each lip landmark but the corners, a mask of vertices it may lie on: those that go with the jaw, or don't.
 
     Also for those between a lip's edges: where the lips meet the nearest surface is as often the other lip's.

@@ -14,7 +14,7 @@ from scipy.optimize import lsq_linear
 
 from puppet import facs
 from puppet.generate.generator import Generator
-from puppet.generate.motion import HeadPose
+from puppet.generate.motion import HeadPose, head_pose
 from puppet.landmarks import FACE_COUNT, LEFT_IRIS, LIDS, LIPS, OVAL, RIGHT_IRIS, STIFF
 from puppet.pose import align_similarity
 
@@ -32,7 +32,7 @@ _SKIN = np.array([i for i in range(FACE_COUNT) if i not in {*LIPS, *OVAL}])
 
 def still_pose(generator: Generator) -> HeadPose:
     """The head as the portrait holds it."""
-    return HeadPose(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), generator.field.pivot_px)
+    return head_pose(facs.rest(), generator.field)
 
 
 def act(generator: Generator, landmarks_px: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, HeadPose, np.ndarray]:
@@ -51,7 +51,10 @@ def act(generator: Generator, landmarks_px: np.ndarray, control: np.ndarray) -> 
 def imitate(
     generator: Generator, landmarks_px: np.ndarray, control: np.ndarray
 ) -> tuple[np.ndarray, HeadPose, np.ndarray]:
-    """The same by landmarks: weights solved so that the face goes where theirs is, whatever `control`'s actions are."""
+    """The same as `act` gives, by landmarks: weights solved so that the face goes where theirs is.
+
+    Of `control` `(SIZE,)` the gaze alone is replaced.
+    """
     weights, pose = solve_motion(generator, landmarks_px)
     control = control.copy()
     control[_GAZE] = iris_gaze(generator, landmarks_px, pose)

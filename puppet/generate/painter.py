@@ -127,8 +127,10 @@ class Memory:
 
 
 def closing_share(control: np.ndarray, side: str) -> float:
-    """0-1: how much of what covers an eye ("L", "R") is a lid that closes, not one that goes along as the eye looks
-    down."""
+    """How much of what covers an eye ("L", "R") is a lid that closes: 1, to 0 for one that goes down with the gaze.
+
+    `control` is `(SIZE,)`.
+    """
     down = smooth_step(-float(control[_GAZE_PITCH]), *CAST_DOWN_RAD)
     return 1 - down * (1 - smooth_step(float(control[facs.INDEX[f"AU45_{side}"]]), *SHUTTING))
 

@@ -122,15 +122,12 @@ class RegionPainter(nn.Module):
         """`(N,)` 0-1: how much of each crop is painted; see `painter.Memory.amounts`."""
         cover = crop[:, 3].sum((1, 2))
         if self._kind == "eye":
-            value, (low, high) = 1 - cover / self.rest_cover, reference.CLOSING_EYE
-        else:
-            value, (low, high) = cover, reference.OPENING_MOUTH_PX
-        is_changed = ((crop[:, :3] - self.rest_rgb).abs().amax((1, 2, 3)) > 0.5).to(crop.dtype)
-        amount = _smooth_step(value, low, high) * is_changed
-        if self._kind == "eye":
             down = _smooth_step(-control[self._gaze_place], *reference.CAST_DOWN_RAD)
-            amount = amount * (1 - down * (1 - _smooth_step(control[self.lid_places], *reference.SHUTTING)))
-        return amount
+            closing = 1 - down * (1 - _smooth_step(control[self.lid_places], *reference.SHUTTING))
+            amount = _smooth_step(1 - cover / self.rest_cover, *reference.CLOSING_EYE) * closing
+        else:
+            amount = _smooth_step(cover, *reference.OPENING_MOUTH_PX)
+        return amount * ((crop[:, :3] - self.rest_rgb).abs().amax((1, 2, 3)) > 0.5).to(crop.dtype)
 
     def _inputs(self, moved: Tensor, actions: Tensor) -> list[Tensor]:
         given = {"moved": moved, "actions": actions}
